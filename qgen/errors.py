@@ -32,6 +32,9 @@ class Loc:
         return ":".join(parts)
 
 
+NOWHERE = Loc()
+
+
 class QgenError(Exception):
     """Bad input, a missing tool or a broken budget, said in one line.
 

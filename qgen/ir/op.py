@@ -1,0 +1,219 @@
+"""The contract every op fulfils, and the registry that finds ops by name.
+
+An op is a frozen dataclass in ``ir/ops/<name>.py``. Its fields say everything: those typed
+`Tensor` are operands, `out` is the result, the rest are attributes. The text language, the verifier
+and `qgen ops` read that schema; no op is described twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+from qgen.errors import NOWHERE, Loc, QgenError
+from qgen.ir.types import Array, Rounding, Tensor
+
+OperandKind = Literal["one", "optional", "many"]
+
+
+@dataclass(frozen=True)
+class Env:
+    """What an op sees when it is evaluated: operand values and the model's rounding."""
+
+    value: Callable[[Tensor], Array]
+    rounding: Rounding
+
+    def __call__(self, tensor: Tensor) -> Array:
+        return self.value(tensor)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Proven inclusive range of an op's widest accumulator, over all possible inputs."""
+
+    low: int
+    high: int
+
+    @property
+    def magnitude(self) -> int:
+        return max(-self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one evaluation: multiply-accumulates, and other arithmetic on elements."""
+
+    macs: int = 0
+    elementwise: int = 0
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute field: its name, Python type and default."""
+
+    name: str
+    type: Any
+    default: Any
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Operands and attributes of an op class, read off its dataclass fields."""
+
+    operands: tuple[tuple[str, OperandKind], ...]
+    attributes: tuple[Attribute, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Op:
+    """Base of all ops.
+
+    Class attributes:
+        NAME: name in the text language and in every folder of the project.
+        INTEGER: fields that `legalize` fills; empty before it, present after it.
+        REAL: fields that describe real values; at their default after `legalize`.
+        IN_PLACE: operand fields whose buffer the result may overwrite.
+    """
+
+    NAME: ClassVar[str] = ""
+    INTEGER: ClassVar[tuple[str, ...]] = ()
+    REAL: ClassVar[tuple[str, ...]] = ()
+    IN_PLACE: ClassVar[tuple[str, ...]] = ()
+
+    out: Tensor
+    loc: Loc = NOWHERE
+
+    def __post_init__(self) -> None:
+        try:
+            self.check()
+            expected = self.infer()
+        except QgenError as e:
+            if e.loc is None:
+                raise QgenError(f"{self.NAME} '{self.out.name}': {e.message}", self.loc) from None
+            raise
+        if self.out.shape != expected:
+            raise QgenError(
+                f"{self.NAME} '{self.out.name}' yields {list(expected)}, "
+                f"but its type says {list(self.out.shape)}",
+                self.loc,
+            )
+
+    # -- to be written by each op ----------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise QgenError when operands or attributes do not fit together."""
+
+    def infer(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        raise NotImplementedError(type(self).__name__)
+
+    def legalize(self) -> Op:
+        """The same op in integers only: scales become multipliers, activations clamps."""
+        return self
+
+    def eval(self, env: Env) -> Array:
+        """The golden value of the result, normative for every target."""
+        raise NotImplementedError(type(self).__name__)
+
+    def bounds(self) -> Bound | None:
+        """Range of the accumulator, None where nothing accumulates."""
+        return None
+
+    def cost(self) -> Cost:
+        return Cost(elementwise=self.out.type.elements)
+
+    # -- derived from the schema -----------------------------------------------------------------
+
+    @classmethod
+    def schema(cls) -> Schema:
+        if cls not in _SCHEMAS:
+            _SCHEMAS[cls] = _read_schema(cls)
+        return _SCHEMAS[cls]
+
+    @property
+    def name(self) -> str:
+        return self.out.name
+
+    @property
+    def results(self) -> tuple[Tensor, ...]:
+        return (self.out,)
+
+    def operands(self) -> Iterator[Tensor]:
+        """All operands, constants included, in field order."""
+        for field, kind in self.schema().operands:
+            value = getattr(self, field)
+            if kind == "many":
+                yield from value
+            elif value is not None:
+                yield value
+
+    def inputs(self) -> list[Tensor]:
+        """The operands that are computed at run time."""
+        return [t for t in self.operands() if t.data is None]
+
+    def constants(self) -> list[Tensor]:
+        return [t for t in self.operands() if t.data is not None]
+
+    def replace(self: OpT, **changes: Any) -> OpT:
+        return dataclasses.replace(self, **changes)
+
+    def with_tensors(self: OpT, new: Mapping[Tensor, Tensor]) -> OpT:
+        """The op with operands and result exchanged as `new` says."""
+        changes: dict[str, Any] = {"out": new[self.out]} if self.out in new else {}
+        for field, kind in self.schema().operands:
+            value = getattr(self, field)
+            if kind == "many" and any(t in new for t in value):
+                changes[field] = tuple(new.get(t, t) for t in value)
+            elif kind != "many" and value in new:
+                changes[field] = new[value]
+        return self.replace(**changes) if changes else self
+
+
+OpT = TypeVar("OpT", bound=Op)
+
+
+_SCHEMAS: dict[type[Op], Schema] = {}
+
+
+def _read_schema(cls: type[Op]) -> Schema:
+    hints = typing.get_type_hints(cls)
+    operands: list[tuple[str, OperandKind]] = []
+    attributes: list[Attribute] = []
+    kinds: dict[Any, OperandKind] = {
+        Tensor: "one",
+        Tensor | None: "optional",
+        tuple[Tensor, ...]: "many",
+    }
+    for field in dataclasses.fields(cls):
+        if field.name in ("out", "loc"):
+            continue
+        hint = hints[field.name]
+        if hint in kinds:
+            operands.append((field.name, kinds[hint]))
+        else:
+            attributes.append(Attribute(field.name, hint, field.default))
+    return Schema(tuple(operands), tuple(attributes))
+
+
+_REGISTRY: dict[str, type[Op]] = {}
+
+
+def register(cls: type[OpT]) -> type[OpT]:
+    """Class decorator: make an op known by its NAME."""
+    if not cls.NAME or cls.NAME in _REGISTRY:
+        raise ValueError(f"op name {cls.NAME!r} is empty or taken")
+    _REGISTRY[cls.NAME] = cls
+    return cls
+
+
+def registry() -> Mapping[str, type[Op]]:
+    """All ops by name: every module in ``qgen/ir/ops`` is imported once."""
+    package = importlib.import_module("qgen.ir.ops")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"qgen.ir.ops.{module.name}")
+    return dict(sorted(_REGISTRY.items()))
