@@ -1,0 +1,1 @@
+"""Real compilers, emulators and ELF files; knows nothing of models or targets."""
