@@ -148,12 +148,11 @@ def requantize(acc: Array, m0: Array | int, shift: Array | int, rounding: Roundi
 
 
 def divide_rounding(total: Array, count: Array | int, ties_away: bool) -> Array:
-    """Average of `count` values, halves up or (signed types) away from zero; TFLite pooling."""
+    """(Q2a) total / count to nearest; ties away from zero, or upward."""
     half = np.asarray(count, np.int64) // 2
-    signed = np.where(total > 0, total + half, total - half) if ties_away else total + half
-    # C's division truncates toward zero, numpy's rounds down.
-    quotient: Array = np.sign(signed) * (np.abs(signed) // count)
-    return quotient
+    if not ties_away:
+        return np.asarray((total + half) // count)
+    return np.asarray(np.sign(total) * ((np.abs(total) + half) // count))
 
 
 # -- fixed-point functions (A.1) -----------------------------------------------------------------

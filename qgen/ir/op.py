@@ -78,12 +78,15 @@ class Op:
         INTEGER: fields that `legalize` fills; empty before it, present after it.
         REAL: fields that describe real values; at their default after `legalize`.
         IN_PLACE: operand fields whose buffer the result may overwrite.
+        SAME_STORAGE: operands and result must share one representation, because the op moves or
+            compares raw values without looking at their zero points.
     """
 
     NAME: ClassVar[str] = ""
     INTEGER: ClassVar[tuple[str, ...]] = ()
     REAL: ClassVar[tuple[str, ...]] = ()
     IN_PLACE: ClassVar[tuple[str, ...]] = ()
+    SAME_STORAGE: ClassVar[bool] = False
 
     out: Tensor
     loc: Loc = NOWHERE
@@ -119,6 +122,11 @@ class Op:
     def eval(self, env: Env) -> Array:
         """The golden value of the result, normative for every target."""
         raise NotImplementedError(type(self).__name__)
+
+    def shifted(self, offset: int) -> dict[str, Any]:
+        """Attributes and constants of this op when its result is stored with `offset` added."""
+        low, high = getattr(self, "clamp", None) or (None, None)
+        return {} if low is None else {"clamp": (low + offset, high + offset)}
 
     def bounds(self) -> Bound | None:
         """Range of the accumulator, None where nothing accumulates."""
@@ -162,9 +170,10 @@ class Op:
     def replace(self: OpT, **changes: Any) -> OpT:
         return dataclasses.replace(self, **changes)
 
-    def with_tensors(self: OpT, new: Mapping[Tensor, Tensor]) -> OpT:
-        """The op with operands and result exchanged as `new` says."""
-        changes: dict[str, Any] = {"out": new[self.out]} if self.out in new else {}
+    def with_tensors(self: OpT, new: Mapping[Tensor, Tensor], **changes: Any) -> OpT:
+        """The op with operands and result exchanged as `new` says, and with `changes`."""
+        if self.out in new:
+            changes["out"] = new[self.out]
         for field, kind in self.schema().operands:
             value = getattr(self, field)
             if kind == "many" and any(t in new for t in value):

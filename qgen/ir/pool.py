@@ -19,6 +19,7 @@ class Pool(Op):
 
     INTEGER: ClassVar[tuple[str, ...]] = ("clamp",)
     REAL: ClassVar[tuple[str, ...]] = ("activation",)
+    SAME_STORAGE: ClassVar[bool] = True
 
     x: Tensor
     kernel: tuple[int, int]

@@ -63,8 +63,8 @@ class Sigmoid(Op):
         """The function on raw fixed-point values (numerics.py)."""
 
     def check(self) -> None:
-        if self.x.dtype not in EIGHT_BIT or self.out.dtype is not self.x.dtype:
-            raise QgenError("needs u8 or i8, the same on both sides")
+        if self.x.dtype not in EIGHT_BIT or self.out.dtype not in EIGHT_BIT:
+            raise QgenError("needs u8 or i8 on both sides")
         zero = self.UNSIGNED_ZERO + self.out.dtype.min
         scale = 2.0**-self.OUTPUT_BITS
         q = self.out.type.quant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class Concat(Op):
     """
 
     NAME = "concat"
+    SAME_STORAGE: ClassVar[bool] = True
 
     x: tuple[Tensor, ...]
     axis: int

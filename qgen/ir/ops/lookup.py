@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from qgen.errors import QgenError
 from qgen.ir.linear import EIGHT_BIT
 from qgen.ir.op import Env, Op, register
-from qgen.ir.types import Array, Tensor
+from qgen.ir.types import Array, DType, Tensor, TensorType
 
 
 @register
@@ -34,6 +34,11 @@ class Lookup(Op):
             raise QgenError("table must be a constant of 256 values")
         if self.table.dtype is not self.out.dtype:
             raise QgenError(f"table must be {self.out.dtype.value} like the result")
+
+    def shifted(self, offset: int) -> dict[str, Any]:
+        values = (self.table.const.astype(np.int64) + offset).astype(np.int8)
+        kind = TensorType(DType.I8, self.table.shape)
+        return {"table": Tensor(self.table.name, kind, values, self.table.loc)}
 
     def infer(self) -> tuple[int, ...]:
         return self.x.shape

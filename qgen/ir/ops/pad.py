@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class Pad(Op):
     """
 
     NAME = "pad"
+    SAME_STORAGE: ClassVar[bool] = True
 
     x: Tensor
     amounts: tuple[tuple[int, int], ...]
@@ -43,3 +45,6 @@ class Pad(Op):
 
     def eval(self, env: Env) -> Array:
         return np.pad(env(self.x), self.amounts, constant_values=self.fill)
+
+    def shifted(self, offset: int) -> dict[str, Any]:
+        return {} if self.value is None else {"value": self.value + offset}

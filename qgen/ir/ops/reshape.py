@@ -16,6 +16,7 @@ class Reshape(Op):
     """y = x with the shape of the result; row-major order is kept. Source: TFLite RESHAPE."""
 
     NAME = "reshape"
+    SAME_STORAGE: ClassVar[bool] = True
     IN_PLACE: ClassVar[tuple[str, ...]] = ("x",)
 
     x: Tensor
