@@ -51,6 +51,15 @@ def quantize_multiplier(real: float) -> Multiplier:
     return Multiplier(m0, shift)
 
 
+def divide_multiplier(m: Multiplier, count: int) -> Multiplier:
+    """(Q15) `m` divided by `count`, as TFLite's MEAN does it: m0 gains the bits of `count` first.
+
+    The quotient is truncated and m0 left in (2**29, 2**31), not normalized.
+    """
+    bits = min(count.bit_length() - 1, 32, 31 + m.shift)
+    return Multiplier((m.m0 << bits) // count, m.shift - bits)
+
+
 def float32(value: float | np.float32) -> float:
     """Round to single precision, where TFLite computes a scale in float."""
     return float(np.float32(value))

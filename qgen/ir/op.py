@@ -125,8 +125,8 @@ class Op:
 
     def shifted(self, offset: int) -> dict[str, Any]:
         """Attributes and constants of this op when its result is stored with `offset` added."""
-        low, high = getattr(self, "clamp", None) or (None, None)
-        return {} if low is None else {"clamp": (low + offset, high + offset)}
+        clamp: tuple[int, int] | None = getattr(self, "clamp", None)
+        return {"clamp": (clamp[0] + offset, clamp[1] + offset)} if clamp else {}
 
     def bounds(self) -> Bound | None:
         """Range of the accumulator, None where nothing accumulates."""

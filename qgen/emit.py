@@ -1,0 +1,266 @@
+"""emit: prints a lowered model as one C file. Nothing is decided here; same input, same bytes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from qgen import __version__
+from qgen.ir.graph import Graph
+from qgen.ir.types import Array, Tensor, TensorType
+from qgen.lower import Lowered, Step
+from qgen.targets.portable import COPY
+from qgen.targets.spec import Constant
+
+LINE_WIDTH = 100
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Templates that read as C: ``${ }`` for values, ``//%`` for directives."""
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("qgen", "templates"),
+        variable_start_string="${",
+        variable_end_string="}",
+        block_start_string="<%",
+        block_end_string="%>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        line_statement_prefix="//%",
+        line_comment_prefix="//#",
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+    )
+    env.filters["minus"] = _minus
+    return env
+
+
+def _minus(value: int) -> str:
+    """`` - 3``, `` + 3`` or nothing: subtraction of a constant as a person writes it."""
+    return f" - {value}" if value > 0 else f" + {-value}" if value < 0 else ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the header comment says about where a file comes from.
+
+    Attributes:
+        command: the normalized command line.
+        source: file name of the model, without folder.
+        sha256: of the model's bytes.
+    """
+
+    command: str
+    source: str
+    sha256: str
+
+
+def emit(lowered: Lowered, origin: Provenance, *, split: bool = False) -> dict[str, str]:
+    """The generated files by name: ``name.h``, or ``name.h`` and ``name.c`` with `split`."""
+    name = lowered.name
+    shared = _shared(lowered, origin, split)
+    declarations = _render("declarations.h.j2", shared)
+    implementation = _render("implementation.c.j2", shared | _bodies(lowered, shared))
+    if split:
+        body = f'#include "{name}.h"\n\n{implementation}'
+        return {f"{name}.h": declarations, f"{name}.c": body}
+    text = _render("library.h.j2", shared | {"body": implementation, "declarations": declarations})
+    return {f"{name}.h": text}
+
+
+def _render(template: str, values: dict[str, Any]) -> str:
+    return environment().get_template(template).render(values)
+
+
+def _shared(lowered: Lowered, origin: Provenance, split: bool) -> dict[str, Any]:
+    graph, plan = lowered.graph, lowered.plan
+    weights = sum(c.values.nbytes for s in lowered.steps for c in s.prepared.constants.values())
+    return {
+        "p": lowered.name,
+        "P": lowered.name.upper(),
+        "version": __version__,
+        "split": split,
+        "origin": origin,
+        "target": lowered.target,
+        "rounding": graph.rounding.value,
+        "inputs": [Port(t) for t in graph.inputs],
+        "outputs": [Port(t) for t in graph.outputs],
+        "null_checks": [f"in->{Port(t).name} == NULL" for t in graph.inputs]
+        + [f"out->{Port(t).name} == NULL" for t in graph.outputs],
+        "arena_bytes": plan.arena_bytes,
+        "arena_align": plan.alignment,
+        "weight_bytes": weights,
+        "macs": sum(op.cost().macs for op in graph.ops),
+    }
+
+
+@dataclass(frozen=True)
+class Port:
+    """A graph input or output as the C interface shows it."""
+
+    tensor: Tensor
+
+    @property
+    def name(self) -> str:
+        return self.tensor.name.replace(".", "_")
+
+    @property
+    def c(self) -> str:
+        return self.tensor.dtype.c
+
+    @property
+    def type(self) -> TensorType:
+        return self.tensor.type
+
+    @property
+    def scale(self) -> str:
+        """The scale as a C literal of single precision, 9 digits."""
+        scale = self.tensor.type.quant.scale if self.tensor.type.quant else ()
+        return f"{np.float32(scale[0]):.9g}".rstrip() if len(scale) == 1 else ""
+
+
+def _bodies(lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
+    running = [step for step in lowered.steps if _runs(step, lowered)]
+    helpers = {h.name: h for step in running for h in step.prepared.helpers}
+    if lowered.plan.output_copies:
+        helpers.setdefault(COPY.name, COPY)
+    printed = [_render(h.template, shared | dict(h.vars) | {"helper": h}) for h in helpers.values()]
+    place = _places(lowered)
+    copied = [
+        (_port(lowered.graph, "output", i), place(t), t.type.bytes)
+        for i, t in sorted(lowered.plan.output_copies.items())
+    ]
+    return {
+        "helpers": printed,
+        "output_copies": copied,
+        "steps": [_step(step, lowered, shared) for step in lowered.steps],
+    }
+
+
+def _runs(step: Step, lowered: Lowered) -> bool:
+    """False for an op that the memory plan made free."""
+    return lowered.plan.copies.get(step.op) != ()
+
+
+def _step(step: Step, lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
+    op, plan = step.op, lowered.plan
+    place = _places(lowered)
+    k = {key: f"{step.function}_{key}" for key in step.prepared.constants}
+    arg = {name: name for name, _ in step.parameters} | k
+    params = [f"const {t.dtype.c} *{name}" for name, t in step.parameters]
+    params.append(f"{op.out.dtype.c} *y")
+    call = [place(t) for _, t in step.parameters] + [place(op.out)]
+    if step.prepared.scratch:
+        params.append("int8_t *scratch")
+        call.append(_arena(plan.scratch[op].offset))
+    values = dict(step.prepared.vars)
+    if "parts" in values:
+        copies = plan.copies.get(op, ())
+        values["parts"] = [
+            part | {"copy": i in copies, "arg": arg[f"x{i}"]}
+            for i, part in enumerate(values["parts"])
+        ]
+    values |= {"fn": step.function, "op": op, "k": k, "arg": arg, "params": ", ".join(params)}
+    runs = _runs(step, lowered)
+    return {
+        "runs": runs,
+        "index": step.index,
+        "op": op,
+        "comment": list(_comment(step)),
+        "constants": [_constant(k[key], c) for key, c in step.prepared.constants.items() if runs],
+        "code": _render(step.spec.template, shared | values) if runs else "",
+        "call": f"{step.function}({', '.join(call)})",
+        "pointer": place(op.out),
+        "bytes": op.out.type.bytes,
+    }
+
+
+def _arena(offset: int) -> str:
+    return f"m + {offset}" if offset else "m"
+
+
+def _places(lowered: Lowered) -> Any:
+    """A function from tensor to the C expression of its address in ``<name>_run``."""
+    graph, plan = lowered.graph, lowered.plan
+
+    def pointer(t: Tensor) -> str:
+        p = plan.placements[t]
+        if p.space == "arena":
+            base, base_type, is_const = "m", "int8_t", False
+        else:
+            ports = graph.inputs if p.space == "input" else graph.outputs
+            port = ports[p.index]
+            base = _port(graph, p.space, p.index)
+            base_type, is_const = port.dtype.c, p.space == "input"
+        text = f"{base} + {p.offset}" if p.offset else base
+        if t.dtype.c == base_type:
+            return text
+        return f"({'const ' if is_const else ''}{t.dtype.c} *)({text})"
+
+    return pointer
+
+
+def _single(graph: Graph) -> bool:
+    """One input and one output: plain pointers instead of structs."""
+    return len(graph.inputs) == 1 and len(graph.outputs) == 1
+
+
+def _port(graph: Graph, space: str, index: int) -> str:
+    """C expression of a caller's buffer."""
+    if _single(graph):
+        return space
+    if space == "input":
+        return f"in->{Port(graph.inputs[index]).name}"
+    return f"out->{Port(graph.outputs[index]).name}"
+
+
+def _comment(step: Step) -> Iterator[str]:
+    op = step.op
+    yield f'{op.NAME} "{op.name}"  {op.loc}   kernel {step.spec.name}'
+    doc = inspect.getdoc(type(op)) or ""
+    yield from doc.split("\n\n")[0].splitlines()
+    shapes = [f"{name} {_type(t)}" for name, t in step.parameters]
+    yield "; ".join([*shapes, f"y {_type(op.out)}"])
+    bound = op.bounds()
+    if bound:
+        yield f"accumulator in [{bound.low}, {bound.high}], inside int32"
+    yield from step.prepared.notes
+
+
+def _type(t: Tensor) -> str:
+    zero = f" zero {t.zero}" if t.type.quant else ""
+    return f"{t.dtype.value}{list(t.shape)}{zero}"
+
+
+def _constant(name: str, constant: Constant) -> str:
+    values = constant.values
+    kind = {"u1": "uint8_t", "i1": "int8_t", "i2": "int16_t", "i4": "int32_t"}[values.dtype.str[1:]]
+    comment = f"/* {constant.comment} */\n" if constant.comment else ""
+    rows = "\n".join(_rows(values))
+    return f"{comment}static const {kind} {name}[{values.size}] = {{\n{rows}\n}};\n"
+
+
+def _rows(values: Array) -> Iterable[str]:
+    """Numbers in lines of constant count, so that columns line up with the packing."""
+    flat = values.reshape(-1)
+    width = 6 if flat.dtype.itemsize == 1 else 8 if flat.dtype.itemsize == 2 else 13
+    count = 1 << max((LINE_WIDTH // width).bit_length() - 1, 0)
+    words = _words(flat)
+    for i in range(0, len(words), count):
+        yield "    " + ", ".join(words[i : i + count]) + ","
+
+
+def _words(flat: Array) -> list[str]:
+    if flat.dtype.itemsize > 1:
+        # INT_MIN has no literal of its own type in C.
+        return [str(v) if v > -(2**31) else "(-2147483647 - 1)" for v in flat.tolist()]
+    names = [str(v) for v in range(-128, 256)]
+    return [names[v + 128] for v in flat.tolist()]

@@ -1,0 +1,82 @@
+"""lower: a graph and a target become kernels, constants and memory; all decisions are made here.
+
+What follows (`emit`) only prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from qgen.ir.graph import Graph
+from qgen.ir.op import Op
+from qgen.ir.types import Tensor, located
+from qgen.passes.legalize import legalize
+from qgen.passes.storage import signed_storage
+from qgen.plan.memory import MemoryPlan, plan_memory
+from qgen.plan.schedule import schedule
+from qgen.targets.spec import KernelSpec, Prepared, Target
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One op of the generated file: its kernel and what the kernel prints.
+
+    `function` is the C name; `parameters` are the computed operands by C parameter name.
+    """
+
+    index: int
+    op: Op
+    spec: KernelSpec
+    prepared: Prepared
+    function: str
+    parameters: tuple[tuple[str, Tensor], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A model ready to be printed.
+
+    Attributes:
+        model: the INTEGER graph that golden evaluates, the meaning of the file.
+        graph: the same as it is stored and ordered in the file; same tensor names.
+        steps: one per op of `graph`, in order.
+        plan: where every tensor lives.
+    """
+
+    model: Graph
+    graph: Graph
+    target: Target
+    steps: tuple[Step, ...]
+    plan: MemoryPlan
+
+    @property
+    def name(self) -> str:
+        return self.graph.name
+
+
+def parameters(op: Op) -> Iterator[tuple[str, Tensor]]:
+    """Computed operands by C parameter name: the field's, numbered where a field holds many."""
+    for field, kind in op.schema().operands:
+        value = getattr(op, field)
+        if kind == "many":
+            yield from ((f"{field}{i}", t) for i, t in enumerate(value) if t.data is None)
+        elif value is not None and value.data is None:
+            yield field, value
+
+
+def lower(graph: Graph, target: Target) -> Lowered:
+    """Choose a kernel for every op and a place for every tensor.
+
+    Raises QgenError where the graph is illegal or the target has no kernel for an op.
+    """
+    model = legalize(graph)
+    stored = schedule(signed_storage(model))
+    steps = []
+    for index, op in enumerate(stored.ops):
+        spec = target.select(op, stored.rounding)
+        prepared = located(op.loc, spec.prepare, op, stored.rounding)
+        function = f"{stored.name}_{index:02d}_{op.name.replace('.', '_')}"
+        steps.append(Step(index, op, spec, prepared, function, tuple(parameters(op))))
+    plan = plan_memory(stored, {s.op: s.prepared.scratch for s in steps if s.prepared.scratch})
+    return Lowered(model, stored, target, tuple(steps), plan)

@@ -1,0 +1,227 @@
+"""portable: C99 without intrinsics. Runs anywhere, and takes every op.
+
+Rows here are the fallback of all other targets, so no model is refused for want of a kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from qgen.ir import numerics
+from qgen.ir.elementwise import Binary
+from qgen.ir.linear import Linear
+from qgen.ir.op import Op
+from qgen.ir.ops.concat import Concat
+from qgen.ir.ops.conv2d import Conv2D
+from qgen.ir.ops.depthwise_conv2d import DepthwiseConv2D
+from qgen.ir.ops.fully_connected import FullyConnected
+from qgen.ir.ops.pad import Pad
+from qgen.ir.ops.softmax import DIFFERENCE_BITS
+from qgen.ir.pool import Pool
+from qgen.ir.types import Array, Rounding, Tensor
+from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, Target
+from qgen.toolchain.cc import Toolchain
+
+CLAMP = Helper("clamp", "helpers/clamp.c.j2")
+REQUANTIZE = Helper("requantize", "helpers/requantize.c.j2")
+COPY = Helper("copy", "helpers/copy.c.j2")
+FILL = Helper("fill", "helpers/fill.c.j2")
+FIXED_POINT = Helper(
+    "fixed_point",
+    "helpers/fixedpoint.c.j2",
+    {"newton_48_17": numerics.NEWTON_48_17, "newton_32_17": numerics.NEWTON_32_17},
+)
+
+
+def exp_helper(integer_bits: int, template: str = "helpers/exp.c.j2") -> Helper:
+    """exp(a), a <= 0, for raw values with `integer_bits`."""
+    return Helper(
+        f"exp{integer_bits}",
+        template,
+        {
+            "bits": integer_bits,
+            "factors": [factor for _, factor in numerics.exp_steps(integer_bits)],
+            "one_third": numerics.ONE_THIRD,
+            "exp_minus_eighth": numerics.EXP_MINUS_EIGHTH,
+        },
+    )
+
+
+def constant_operands(op: Op) -> dict[str, Constant]:
+    """Constant operands of an op, by field name, as they are."""
+    fields = [f for f, kind in op.schema().operands if kind != "many"]
+    tensors = {f: getattr(op, f) for f in fields}
+    return {f: Constant(t.data) for f, t in tensors.items() if t is not None and t.data is not None}
+
+
+def _const(t: Tensor | None) -> Array:
+    assert t is not None
+    return t.const
+
+
+def requant_constants(op: Linear) -> dict[str, Constant]:
+    """Bias, M0 and shift of a linear op, one per output channel."""
+    return {
+        "b": Constant(op.bias(), "bias"),
+        "m0": Constant(_const(op.m0), "M0, eq. (6)"),
+        "shift": Constant(_const(op.shift), "positive: left"),
+    }
+
+
+def common_vars(op: Op) -> dict[str, Any]:
+    """Template variables that need no decision: types, zero points, the clamp."""
+    found: dict[str, Any] = {"zy": op.out.zero, "elements": op.out.type.elements}
+    for field, name in (("x", "X"), ("a", "A"), ("b", "B"), ("w", "W")):
+        t = getattr(op, field, None)
+        if isinstance(t, Tensor):
+            found |= {name: t.dtype, f"z{field}": t.zero}
+    clamp = getattr(op, "clamp", None)
+    low, high = clamp or (op.out.dtype.min, op.out.dtype.max)
+    return found | {"lo": low, "hi": high, "Y": op.out.dtype}
+
+
+def image_vars(op: Conv2D | DepthwiseConv2D | Pool) -> dict[str, Any]:
+    """Template variables of an op with a window."""
+    n, oh, ow, o = op.out.shape
+    return {"N": n, "OH": oh, "OW": ow, "O": o, "C": op.x.shape[3], "win": op.window}
+
+
+def _conv(op: Conv2D | DepthwiseConv2D, rounding: Rounding) -> Prepared:
+    constants = {"w": Constant(op.w.const, "as in the model"), **requant_constants(op)}
+    return Prepared(constants, 0, (REQUANTIZE, CLAMP), common_vars(op) | image_vars(op))
+
+
+def _fully_connected(op: FullyConnected, rounding: Rounding) -> Prepared:
+    o, depth = op.w.shape
+    constants = {"w": Constant(op.w.const, "as in the model"), **requant_constants(op)}
+    dims = {"M": op.rows, "O": o, "K": depth}
+    return Prepared(constants, 0, (REQUANTIZE, CLAMP), common_vars(op) | dims)
+
+
+def broadcast_strides(shape: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, ...]:
+    """Element strides of an operand along the dimensions of the result, 0 where it repeats."""
+    padded = (1,) * (len(out) - len(shape)) + shape
+    strides = [*accumulate(padded[:0:-1], lambda a, b: a * b, initial=1)][::-1]
+    return tuple(0 if d == 1 else s for d, s in zip(padded, strides, strict=True))
+
+
+def _binary(op: Binary, rounding: Rounding) -> Prepared:
+    strides = {
+        "stride_a": broadcast_strides(op.a.shape, op.out.shape),
+        "stride_b": broadcast_strides(op.b.shape, op.out.shape),
+    }
+    return Prepared(constant_operands(op), 0, (REQUANTIZE, CLAMP), common_vars(op) | strides)
+
+
+def _pool(op: Pool, rounding: Rounding) -> Prepared:
+    return Prepared({}, 0, (CLAMP,), common_vars(op) | image_vars(op))
+
+
+def _elementwise(op: Op, rounding: Rounding) -> Prepared:
+    return Prepared(constant_operands(op), 0, (REQUANTIZE, CLAMP), common_vars(op))
+
+
+def _sigmoid(bits: int) -> Any:
+    def prepare(op: Op, rounding: Rounding) -> Prepared:
+        helpers = (REQUANTIZE, CLAMP, FIXED_POINT, exp_helper(bits))
+        return Prepared({}, 0, helpers, common_vars(op))
+
+    return prepare
+
+
+def softmax_vars(op: Op) -> dict[str, Any]:
+    """Rows and their length, beside the common variables."""
+    length = op.out.shape[-1]
+    return common_vars(op) | {"rows": op.out.type.elements // length, "row_length": length}
+
+
+def _softmax(op: Op, rounding: Rounding) -> Prepared:
+    helpers = (REQUANTIZE, CLAMP, FIXED_POINT, exp_helper(DIFFERENCE_BITS))
+    return Prepared({}, 0, helpers, softmax_vars(op))
+
+
+def _pad(op: Pad, rounding: Rounding) -> Prepared:
+    size = op.x.dtype.bytes
+    padded = [d for d, amount in enumerate(op.amounts) if any(amount)]
+    inner = padded[-1] if padded else 0
+    run = int(np.prod(op.x.shape[inner:])) * size
+    step = int(np.prod(op.x.shape[inner + 1 :])) * size
+    before, after = (a * step for a in op.amounts[inner])
+    outer = [
+        {"size": n, "before": b, "after": a}
+        for n, (b, a) in zip(op.x.shape[:inner], op.amounts[:inner], strict=True)
+        if n > 1 or b or a
+    ]
+    conditions = [
+        f"i{i} < 0 || i{i} >= {d['size']}" for i, d in enumerate(outer) if d["before"] or d["after"]
+    ]
+    dims = {"outer": outer, "conditions": conditions, "run": run}
+    dims |= {"before": before, "after": after, "row_bytes": before + run + after}
+    return Prepared({}, 0, (COPY, FILL), common_vars(op) | dims)
+
+
+def _concat(op: Concat, rounding: Rounding) -> Prepared:
+    """Operands that the memory plan put in place already are left out by the emitter."""
+    size = op.out.dtype.bytes
+    outer = int(np.prod(op.out.shape[: op.axis]))
+    runs = [t.type.elements // outer * size for t in op.x]
+    offsets = [0, *accumulate(runs)]
+    parts = [{"run": r, "offset": o} for r, o in zip(runs, offsets, strict=False)]
+    return Prepared(
+        {f"x{i}": Constant(t.data) for i, t in enumerate(op.x) if t.data is not None},
+        0,
+        (COPY,),
+        common_vars(op) | {"outer": outer, "run": offsets[-1], "parts": parts},
+    )
+
+
+def _reshape(op: Op, rounding: Rounding) -> Prepared:
+    return Prepared({}, 0, (COPY,), common_vars(op))
+
+
+_PREPARE: Mapping[str, tuple[str, Any]] = {
+    "conv2d": ("conv2d", _conv),
+    "depthwise_conv2d": ("depthwise_conv2d", _conv),
+    "fully_connected": ("fully_connected", _fully_connected),
+    "add": ("add", _binary),
+    "sub": ("add", _binary),
+    "mul": ("mul", _binary),
+    "average_pool2d": ("average_pool2d", _pool),
+    "max_pool2d": ("max_pool2d", _pool),
+    "clamp": ("clamp", _elementwise),
+    "quantize": ("clamp", _elementwise),
+    "lookup": ("lookup", _elementwise),
+    "logistic": ("logistic", _sigmoid(4)),
+    "tanh": ("tanh", _sigmoid(5)),
+    "softmax": ("softmax", _softmax),
+    "pad": ("pad", _pad),
+    "concat": ("concat", _concat),
+    "reshape": ("reshape", _reshape),
+}
+
+ROWS = tuple(
+    KernelSpec(
+        name=f"q8_{op}__c99",
+        op=op,
+        template=f"{folder}/portable.c.j2",
+        requires=frozenset({"c99"}),
+        prepare=prepare,
+    )
+    for op, (folder, prepare) in _PREPARE.items()
+)
+
+PORTABLE = Target(
+    name="portable",
+    summary="C99, any processor",
+    features=frozenset({"c99"}),
+    toolchain=Toolchain(
+        name="portable",
+        compilers=("cc", "gcc", "clang"),
+        install_hint="apt-get install gcc",
+    ),
+    kernels=ROWS,
+)

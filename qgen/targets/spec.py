@@ -1,0 +1,174 @@
+"""Machines as data: targets, kernel rows, register plans.
+
+A target is a set of ISA features, a toolchain and a list of kernel rows in order of preference. A
+row says which op it computes, which template holds its C, what it needs, and prepares the
+constants that the template prints. Nothing in qgen tests a target by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qgen.errors import QgenError
+from qgen.ir.op import Op
+from qgen.ir.types import Array, Rounding
+from qgen.toolchain.cc import Toolchain
+
+# Each feature and those it brings with it.
+FEATURES: Mapping[str, frozenset[str]] = {
+    "c99": frozenset(),
+    "neon": frozenset({"c99"}),
+    "aarch64": frozenset({"neon"}),
+}
+
+
+def implied(features: frozenset[str]) -> frozenset[str]:
+    """`features` and all that they imply. Raises QgenError for an unknown one."""
+    for name in features:
+        if name not in FEATURES:
+            raise QgenError(f"unknown feature '{name}'", hint=f"known: {', '.join(FEATURES)}")
+    more = features.union(*(FEATURES[f] for f in features))
+    return features if more == features else implied(more)
+
+
+@dataclass(frozen=True)
+class RegPlan:
+    """Vector registers of a kernel by role, e.g. ``acc=(16, ..., 31)``.
+
+    The roles must not share a register; the clobber list is derived from them, so a template
+    cannot use one that the compiler does not know of.
+    """
+
+    vector: Mapping[str, tuple[int, ...]]
+
+    def __post_init__(self) -> None:
+        used = [r for regs in self.vector.values() for r in regs]
+        if len(set(used)) != len(used) or not all(0 <= r < 32 for r in used):
+            raise QgenError(f"register plan overlaps or leaves v0..v31: {dict(self.vector)}")
+
+    def __getitem__(self, role: str) -> tuple[int, ...]:
+        return self.vector[role]
+
+    @property
+    def clobbers(self) -> tuple[str, ...]:
+        return tuple(f"v{r}" for r in sorted(r for regs in self.vector.values() for r in regs))
+
+    def __str__(self) -> str:
+        def text(regs: tuple[int, ...]) -> str:
+            return f"v{regs[0]}" if len(regs) == 1 else f"v{regs[0]}-v{regs[-1]}"
+
+        return " | ".join(f"{role} {text(regs)}" for role, regs in self.vector.items())
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A static C function that several ops of a file may share, printed once.
+
+    `name` is its C name without the model's prefix; `vars` what its template sees.
+    """
+
+    name: str
+    template: str
+    vars: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A ``static const`` array of the generated file; `comment` says what its order means."""
+
+    values: Array
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a row makes of one op: everything its template prints, decided in Python.
+
+    Attributes:
+        constants: packed weights, biases, multipliers by their C name without prefix.
+        scratch: bytes of the arena the op needs while it runs.
+        helpers: shared functions it calls, dependencies first.
+        vars: further template variables.
+        notes: lines for the comment above the function: bounds, register plan, budget.
+    """
+
+    constants: Mapping[str, Constant] = field(default_factory=dict)
+    scratch: int = 0
+    helpers: tuple[Helper, ...] = ()
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def _any(op: Op, rounding: Rounding) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """One kernel: a row of a target's table.
+
+    Attributes:
+        name: ``<types>_<op>__<isa>_<tile>``.
+        op: name of the op it computes.
+        template: its C text, below ``qgen/templates``.
+        requires: ISA features.
+        prepare: constants and variables for one op under a rounding.
+        refuses: why the row cannot take an op, or an empty string.
+        tile: output pixels x output channels x depth of one step, where the kernel has a tile.
+        regs: vector registers, where the kernel is assembly.
+    """
+
+    name: str
+    op: str
+    template: str
+    requires: frozenset[str]
+    prepare: Callable[[Any, Rounding], Prepared]
+    refuses: Callable[[Any, Rounding], str] = _any
+    tile: tuple[int, int, int] | None = None
+    regs: RegPlan | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine qgen writes code for.
+
+    Attributes:
+        name: as given to ``--target``.
+        summary: one line for ``--help``.
+        features: ISA features, closed under implication.
+        toolchain: compilers, flags and emulator to verify with.
+        kernels: rows in order of preference.
+        includes: headers beyond <stdint.h> and <stddef.h>.
+        guard: preprocessor condition under which the file can be compiled.
+    """
+
+    name: str
+    summary: str
+    features: frozenset[str]
+    toolchain: Toolchain
+    kernels: tuple[KernelSpec, ...]
+    includes: tuple[str, ...] = ()
+    guard: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", implied(self.features))
+        for row in self.kernels:
+            if not implied(row.requires) <= self.features:
+                raise QgenError(f"kernel {row.name} needs more than target {self.name} has")
+
+    def select(self, op: Op, rounding: Rounding) -> KernelSpec:
+        """The first row that takes `op`. Raises QgenError with every row's reason otherwise."""
+        reasons = []
+        for row in self.kernels:
+            if row.op == op.NAME:
+                reason = row.refuses(op, rounding)
+                if not reason:
+                    return row
+                reasons.append(f"{row.name}: {reason}")
+        raise QgenError(
+            f"no kernel of target {self.name} computes {op.NAME} '{op.name}'"
+            + "".join(f"; {r}" for r in reasons),
+            op.loc,
+        )
