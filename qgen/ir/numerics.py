@@ -104,6 +104,18 @@ def function_table(
     return saturate(np.array(rounded, np.int64), y_type.min, y_type.max, y_type)
 
 
+def affine_table(x: QParams, x_type: DType, y: QParams, y_type: DType) -> Array:
+    """(Q16) One 8-bit value rescaled from `x` to `y`, as 256 results in order of x.
+
+    All steps round to single precision in the order of TFLite's concatenation of uint8.
+    """
+    scale = np.float32(x.scale[0]) * (np.float32(1.0) / np.float32(y.scale[0]))
+    bias = np.float32(-x.zero) * scale
+    reals = np.arange(x_type.min, x_type.max + 1, dtype=np.float32) * scale + bias
+    rounded = [round_half_away(float(r)) + y.zero for r in reals]
+    return saturate(np.array(rounded, np.int64), y_type.min, y_type.max, y_type)
+
+
 # -- rounding ------------------------------------------------------------------------------------
 
 

@@ -217,7 +217,7 @@ class Rounding(Enum):
     SINGLE = "single"
 
 
-def located(loc: Loc, build: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+def located(loc: Loc, build: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
     """Build an IR object; an error raised without a place gets `loc`."""
     try:
         return build(*args, **kwargs)
