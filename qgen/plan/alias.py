@@ -268,14 +268,21 @@ def assign(graph: Graph, scratch: Mapping[Op, int], alignment: int) -> Storages:
                 storages.overwrite(op)
         return storages
 
-    copied: set[Op] = set()
+    def cost(storages: Storages) -> tuple[int, int]:
+        """Peak in bytes, then bytes moved by concats."""
+        moved = (op.x[k].type.bytes for op in concats for k in storages.copies[op])
+        return max(storages.live(), default=0), sum(moved)
+
+    concats = [op for op in graph.ops if isinstance(op, Concat)]
+    copied: frozenset[Op] = frozenset()
     best = attempt(copied)
-    peak = max(best.live(), default=0)
-    for op, operands in best.copies.items():
-        if isinstance(op, Concat) and len(operands) < len(op.x):
-            other = attempt(copied | {op})
-            lower = max(other.live(), default=0)
-            if lower < peak:
-                copied.add(op)
-                best, peak = other, lower
+    if concats:
+        # One start with all concats free, one with all copied; then each alone is turned round.
+        other = attempt(frozenset(concats))
+        if cost(other) < cost(best):
+            copied, best = frozenset(concats), other
+    for op in concats:
+        other = attempt(copied ^ {op})
+        if cost(other) < cost(best):
+            copied, best = copied ^ {op}, other
     return best

@@ -153,6 +153,7 @@ def _check_sizes(plan: MemoryPlan) -> None:
         alive = s.first <= p.first and p.last <= s.last
         assert inside and alive, f"'{t.name}' lies outside of its storage"
     top = max((s.end for s in arena), default=0)
-    assert top <= plan.arena_bytes and plan.arena_bytes % plan.alignment == 0
-    assert plan.liveness_peak_bytes == max(plan.live(), default=0)
-    assert plan.liveness_peak_bytes <= plan.arena_bytes
+    fits = top <= plan.arena_bytes and plan.arena_bytes % plan.alignment == 0
+    assert fits, "the size of the arena is wrong"
+    right = plan.liveness_peak_bytes == max(plan.live(), default=0)
+    assert right and plan.liveness_peak_bytes <= plan.arena_bytes, "the liveness peak is wrong"
