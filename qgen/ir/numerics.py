@@ -60,6 +60,28 @@ def divide_multiplier(m: Multiplier, count: int) -> Multiplier:
     return Multiplier((m.m0 << bits) // count, m.shift - bits)
 
 
+def exact_multiplier(real: float, low: int, high: int) -> Multiplier:
+    """A Multiplier that rounds like the real number wherever it matters.
+
+    Where TFLite computes round(acc * real) in double precision, 31 bits of M0 could differ for an
+    accumulator next to a tie. The function is monotone, so comparing both sides of every tie that
+    an 8-bit result can show, within [low, high], proves equality for all accumulators.
+    """
+    nearest = quantize_multiplier(real)
+    if not nearest.m0:
+        return nearest
+    ties = (np.arange(-512, 512) + 0.5) / real
+    beside = np.unique(np.floor(ties)[:, None] + np.arange(-1, 3))
+    acc = beside[(beside >= low) & (beside <= high)].astype(np.int64)
+    product = acc * real
+    expected = np.copysign(np.floor(np.abs(product) + 0.5), product)
+    for step in (0, 1, -1, 2, -2):
+        m0 = nearest.m0 + step
+        if np.array_equal(requantize(acc, m0, nearest.shift, Rounding.NEAREST), expected):
+            return Multiplier(m0, nearest.shift)
+    raise QgenError(f"no 31-bit multiplier rounds like {real}")
+
+
 def float32(value: float | np.float32) -> float:
     """Round to single precision, where TFLite computes a scale in float."""
     return float(np.float32(value))
@@ -153,8 +175,8 @@ def requantize(acc: Array, m0: Array | int, shift: Array | int, rounding: Roundi
     Args:
         acc: int32 values in any integer array.
         m0, shift: scalars, or arrays broadcast against `acc` (per channel: its last axis).
-        rounding: GEMMLOWP is (Q3): left shift, SQRDMULH, rounding right shift. SINGLE is (Q4):
-            the exact product rounded once, ties up.
+        rounding: GEMMLOWP is (Q3): left shift, SQRDMULH, rounding right shift. SINGLE and NEAREST
+            are (Q4): the exact product rounded once, ties up or away from zero.
 
     Returns: int64 array of int32 values.
     """
@@ -163,6 +185,8 @@ def requantize(acc: Array, m0: Array | int, shift: Array | int, rounding: Roundi
     if rounding is Rounding.SINGLE:
         total = 31 - s
         return wrap32((x * m0 + (np.int64(1) << (total - 1))) >> total)
+    if rounding is Rounding.NEAREST:
+        return wrap32(rounding_right_shift(x * m0, 31 - s))
     if np.any(s > 0):
         x = wrap32(x << np.maximum(s, 0))
     return rounding_right_shift(rounding_doubling_high_mul(x, m0), np.maximum(-s, 0))

@@ -211,10 +211,15 @@ class Padding(Enum):
 
 
 class Rounding(Enum):
-    """The requantization contract of a model; see docs/quantization.md eq. (Q3), (Q4)."""
+    """How a requantization rounds; see docs/quantization.md eq. (Q3), (Q4).
+
+    GEMMLOWP rounds twice: SQRDMULH, then a right shift with ties away from zero. SINGLE rounds the
+    exact product once, ties up; NEAREST once, ties away from zero.
+    """
 
     GEMMLOWP = "gemmlowp"
     SINGLE = "single"
+    NEAREST = "nearest"
 
 
 def located(loc: Loc, build: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:

@@ -24,7 +24,7 @@ class FullyConnected(Linear):
     """
 
     NAME = "fully_connected"
-    MULTIPLY_IN_DOUBLE: ClassVar[bool] = False
+    MULTIPLY_IN_DOUBLE: ClassVar[bool] = True
 
     keep_dims: bool = False
 
