@@ -14,6 +14,7 @@ import numpy as np
 
 from qgen.errors import QgenError
 from qgen.ir.numerics import (
+    Multiplier,
     activation_range,
     float32,
     quantize_multiplier,
@@ -21,7 +22,7 @@ from qgen.ir.numerics import (
     saturate,
 )
 from qgen.ir.op import Bound, Env, Op
-from qgen.ir.types import Activation, Array, DType, Tensor, TensorType
+from qgen.ir.types import Activation, Array, DType, Rounding, Tensor, TensorType
 
 EIGHT_BIT = (DType.U8, DType.I8)
 
@@ -78,11 +79,7 @@ class Linear(Op):
         x, w, y = self.x.type, self.w.type, self.out.type
         if not (x.quant and w.quant and y.quant):
             raise QgenError("input, weights and output need quantization parameters", self.loc)
-        if (x.dtype is DType.I8 and self.MULTIPLY_IN_DOUBLE) or w.quant.per_channel:
-            reals = [x.scale * s / y.scale for s in w.quant.scale]
-        else:
-            reals = [float32(np.float32(x.scale) * np.float32(w.scale)) / y.scale]
-        multipliers = [quantize_multiplier(r) for r in reals]
+        multipliers = [self.multiplier(s) for s in w.quant.scale]
         if len(multipliers) == 1:
             multipliers *= self.channels
 
@@ -98,9 +95,19 @@ class Linear(Op):
             activation=Activation.NONE,
         )
 
-    # TFLite computes M in double for int8 convolutions; elsewhere the product S_x * S_w is first
-    # rounded to single.
-    MULTIPLY_IN_DOUBLE: ClassVar[bool] = True
+    def multiplier(self, w_scale: float) -> Multiplier:
+        """M of eq. (5) for one scale of the weights.
+
+        TFLite rounds S_x * S_w to single precision first where the type is uint8.
+        """
+        product = self.x.type.scale * w_scale
+        if self.x.dtype is DType.U8:
+            product = float32(product)
+        return quantize_multiplier(product / self.out.type.scale)
+
+    def rounding(self, model: Rounding) -> Rounding:
+        """How the result rounds: as the model says, unless the op says otherwise."""
+        return model
 
     def centered_weights(self) -> Array:
         """w - Z_w as int32, in the shape of the weights."""
@@ -122,7 +129,10 @@ class Linear(Op):
         """Bias, requantization, zero point and clamp of int accumulators [..., channels]."""
         assert self.m0 is not None and self.shift is not None and self.clamp is not None
         acc = acc.astype(np.int64) + self.bias()
-        y = requantize(acc, self.m0.const, self.shift.const, env.rounding) + self.out.zero
+        y = (
+            requantize(acc, self.m0.const, self.shift.const, self.rounding(env.rounding))
+            + self.out.zero
+        )
         return saturate(y, *self.clamp, self.out.dtype).reshape(self.out.shape)
 
     def matmul(self, patches: Array, env: Env) -> Array:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from qgen.errors import QgenError
 from qgen.ir.linear import Linear
+from qgen.ir.numerics import Multiplier, exact_multiplier
 from qgen.ir.op import Cost, Env, register
-from qgen.ir.types import Array
+from qgen.ir.types import Array, Rounding
 
 
 @register
@@ -20,13 +20,15 @@ class FullyConnected(Linear):
     """Every row of x against every row of w.
 
     Shapes: x [..., K] or any shape whose size is a multiple of K; w [O, K]; b [O]; result [M, O],
-    or [..., O] with `keep_dims`. Source: paper section 2.3; TFLite FULLY_CONNECTED.
+    or [..., O] with `keep_dims`. `requant` replaces the model's rounding for this op: LiteRT's
+    reference rounds here once, in double, where its other ops round twice (NEAREST, (Q4)).
+    Source: paper section 2.3; TFLite FULLY_CONNECTED.
     """
 
     NAME = "fully_connected"
-    MULTIPLY_IN_DOUBLE: ClassVar[bool] = True
 
     keep_dims: bool = False
+    requant: Rounding | None = None
 
     def check(self) -> None:
         if len(self.w.shape) != 2:
@@ -35,6 +37,16 @@ class FullyConnected(Linear):
         depth = self.w.shape[1]
         if self.x.type.elements % depth or (self.keep_dims and self.x.shape[-1] != depth):
             raise QgenError(f"weights expect rows of {depth}, x is {list(self.x.shape)}")
+
+    def multiplier(self, w_scale: float) -> Multiplier:
+        if self.requant is not Rounding.NEAREST:
+            return super().multiplier(w_scale)
+        real = self.x.type.scale * w_scale / self.out.type.scale
+        bound = self.bounds()
+        return exact_multiplier(real, bound.low, bound.high)
+
+    def rounding(self, model: Rounding) -> Rounding:
+        return self.requant or model
 
     @property
     def rows(self) -> int:
