@@ -35,7 +35,7 @@ class Pool(Op):
     def check(self) -> None:
         if self.x.dtype not in EIGHT_BIT:
             raise QgenError(f"needs u8 or i8 input, got {self.x.dtype.value}")
-        if self.x.type.quant != self.out.type.quant:
+        if not self.x.type.same_meaning(self.out.type):
             raise QgenError("input and output must have the same scale and zero point")
         win = self.window
         for axis in (win.h, win.w):

@@ -127,6 +127,18 @@ class TensorType:
             raise QgenError("a per-tensor scale is needed here")
         return self.quant.scale[0]
 
+    def same_meaning(self, other: TensorType) -> bool:
+        """Equal values stand for equal reals: same element type, scale and zero point.
+
+        `legalize` drops the scales of inner tensors; a dropped scale was compared before.
+        """
+        if self.dtype is not other.dtype or not self.quant or not other.quant:
+            return self.dtype is other.dtype and self.quant == other.quant
+        a, b = self.quant, other.quant
+        return (a.zero, a.axis) == (b.zero, b.axis) and (
+            a.scale == b.scale or not a.scale or not b.scale
+        )
+
     def with_quant(self, quant: QParams | None) -> TensorType:
         return replace(self, quant=quant)
 

@@ -33,7 +33,7 @@ from qgen.ir.ops.sub import Sub
 from qgen.ir.ops.tanh import Tanh
 from qgen.ir.pool import Pool
 from qgen.ir.sigmoid import Method, Sigmoid
-from qgen.ir.types import Activation, QParams, Tensor, TensorType
+from qgen.ir.types import Activation, QParams, Rounding, Tensor, TensorType
 
 Import = Callable[[Site], list[Op]]
 
@@ -60,10 +60,18 @@ def _conv(op: type[Conv2D] | type[DepthwiseConv2D]) -> Import:
 def _fully_connected(s: Site) -> list[Op]:
     if s.option("WeightsFormat"):
         raise QgenError("shuffled weights are not supported")
-    keep = bool(s.option("KeepNumDims"))
-    x, w, b, out = s.input(0), s.input(1), _bias(s), s.out
     return [
-        FullyConnected(x=x, w=w, b=b, keep_dims=keep, activation=s.activation, out=out, loc=s.loc)
+        FullyConnected(
+            x=s.input(0),
+            w=s.input(1),
+            b=_bias(s),
+            keep_dims=bool(s.option("KeepNumDims")),
+            # LiteRT's reference kernel multiplies by M in double precision and rounds once.
+            requant=Rounding.NEAREST,
+            activation=s.activation,
+            out=s.out,
+            loc=s.loc,
+        )
     ]
 
 

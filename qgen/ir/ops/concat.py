@@ -33,7 +33,7 @@ class Concat(Op):
         if not 0 <= self.axis < len(first.shape):
             raise QgenError(f"axis {self.axis} does not exist in {list(first.shape)}")
         for t in self.x:
-            if t.dtype is not self.out.dtype or t.type.quant != self.out.type.quant:
+            if not t.type.same_meaning(self.out.type):
                 raise QgenError(
                     f"operand '{t.name}' differs from the result in type or quantization",
                     hint="put a quantize op in front of it",

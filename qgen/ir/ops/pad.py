@@ -28,7 +28,7 @@ class Pad(Op):
     value: int | None = None
 
     def check(self) -> None:
-        if (self.x.dtype, self.x.type.quant) != (self.out.dtype, self.out.type.quant):
+        if not self.x.type.same_meaning(self.out.type):
             raise QgenError("input and output must have the same type and quantization")
         if len(self.amounts) != len(self.x.shape) or any(min(a) < 0 for a in self.amounts):
             raise QgenError(f"amounts {self.amounts} do not fit {list(self.x.shape)}")

@@ -22,7 +22,7 @@ class Reshape(Op):
     x: Tensor
 
     def check(self) -> None:
-        if (self.x.dtype, self.x.type.quant) != (self.out.dtype, self.out.type.quant):
+        if not self.x.type.same_meaning(self.out.type):
             raise QgenError("input and output must have the same type and quantization")
         if self.x.type.elements != self.out.type.elements:
             raise QgenError(f"cannot turn {list(self.x.shape)} into {list(self.out.shape)}")
