@@ -40,6 +40,7 @@ def environment() -> jinja2.Environment:
         autoescape=False,
     )
     env.filters["minus"] = _minus
+    env.filters["plus"] = lambda value: _minus(-value)
     return env
 
 
@@ -153,8 +154,9 @@ def _runs(step: Step, lowered: Lowered) -> bool:
 def _step(step: Step, lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
     op, plan = step.op, lowered.plan
     place = _places(lowered)
-    k = {key: f"{step.function}_{key}" for key in step.prepared.constants}
-    arg = {name: name for name, _ in step.parameters} | k
+    names = {key: f"{step.function}_{key}" for key in step.prepared.constants}
+    k = {"m1": ""} | names
+    arg = {name: name for name, _ in step.parameters} | names
     params = [f"const {t.dtype.c} *{name}" for name, t in step.parameters]
     params.append(f"{op.out.dtype.c} *y")
     call = [place(t) for _, t in step.parameters] + [place(op.out)]
@@ -175,7 +177,9 @@ def _step(step: Step, lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any
         "index": step.index,
         "op": op,
         "comment": list(_comment(step)),
-        "constants": [_constant(k[key], c) for key, c in step.prepared.constants.items() if runs],
+        "constants": [
+            _constant(names[key], c) for key, c in step.prepared.constants.items() if runs
+        ],
         "code": _render(step.spec.template, shared | values) if runs else "",
         "call": f"{step.function}({', '.join(call)})",
         "pointer": place(op.out),

@@ -8,7 +8,7 @@ with one multiplier M = S_x * S_w / S_y per tensor or per output channel, eq. (5
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from qgen.ir.op import Bound, Env, Op
 from qgen.ir.types import Activation, Array, DType, Rounding, Tensor, TensorType
 
 EIGHT_BIT = (DType.U8, DType.I8)
+LinearT = TypeVar("LinearT", bound="Linear")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,6 +46,7 @@ class Linear(Op):
     b: Tensor | None = None
     m0: Tensor | None = None
     shift: Tensor | None = None
+    m1: Tensor | None = None
     activation: Activation = Activation.NONE
     clamp: tuple[int, int] | None = None
 
@@ -65,7 +67,8 @@ class Linear(Op):
         axis = self.CHANNEL_AXIS % len(self.w.shape)
         if q and q.axis is not None and q.axis != axis:
             raise QgenError(f"weights are quantized along axis {q.axis}, not along {axis}")
-        for t, what in ((self.b, "bias"), (self.m0, "m0"), (self.shift, "shift")):
+        parts = {"bias": self.b, "m0": self.m0, "shift": self.shift, "m1": self.m1}
+        for what, t in parts.items():
             if t is None:
                 continue
             if t.data is None:
@@ -75,25 +78,23 @@ class Linear(Op):
                     f"{what} must be i32[{self.channels}], got {t.dtype.value}{list(t.shape)}"
                 )
 
-    def legalize(self) -> Linear:
+    def legalize(self: LinearT) -> LinearT:
         x, w, y = self.x.type, self.w.type, self.out.type
         if not (x.quant and w.quant and y.quant):
             raise QgenError("input, weights and output need quantization parameters", self.loc)
         multipliers = [self.multiplier(s) for s in w.quant.scale]
-        if len(multipliers) == 1:
-            multipliers *= self.channels
-
-        def constant(name: str, values: list[int]) -> Tensor:
-            kind = TensorType(DType.I32, (self.channels,))
-            data = np.array(values, np.int32)
-            return Tensor(f"{self.out.name}.{name}", kind, data, self.loc)
-
         return self.replace(
-            m0=constant("m0", [m.m0 for m in multipliers]),
-            shift=constant("shift", [m.shift for m in multipliers]),
+            m0=self.per_channel("m0", [m.m0 for m in multipliers]),
+            shift=self.per_channel("shift", [m.shift for m in multipliers]),
             clamp=activation_range(self.activation, y.quant, y.dtype),
             activation=Activation.NONE,
         )
+
+    def per_channel(self, name: str, values: list[int]) -> Tensor:
+        """A constant i32[channels] beside the weights; one value serves all channels."""
+        data = np.resize(np.array(values, np.int32), self.channels)
+        kind = TensorType(DType.I32, (self.channels,))
+        return Tensor(f"{self.out.name}.{name}", kind, data, self.loc)
 
     def multiplier(self, w_scale: float) -> Multiplier:
         """M of eq. (5) for one scale of the weights.
@@ -129,10 +130,9 @@ class Linear(Op):
         """Bias, requantization, zero point and clamp of int accumulators [..., channels]."""
         assert self.m0 is not None and self.shift is not None and self.clamp is not None
         acc = acc.astype(np.int64) + self.bias()
-        y = (
-            requantize(acc, self.m0.const, self.shift.const, self.rounding(env.rounding))
-            + self.out.zero
-        )
+        low = self.m1.const if self.m1 else 0
+        rounding = self.rounding(env.rounding)
+        y = requantize(acc, self.m0.const, self.shift.const, rounding, low) + self.out.zero
         return saturate(y, *self.clamp, self.out.dtype).reshape(self.out.shape)
 
     def matmul(self, patches: Array, env: Env) -> Array:

@@ -18,6 +18,7 @@ from qgen.ir.types import Activation, Array, DType, QParams, Rounding
 
 INT32_MIN = -(2**31)
 INT32_MAX = 2**31 - 1
+LOW_BITS = 22  # of a double's mantissa below the 31 bits of M0
 
 
 class Multiplier(NamedTuple):
@@ -60,26 +61,26 @@ def divide_multiplier(m: Multiplier, count: int) -> Multiplier:
     return Multiplier((m.m0 << bits) // count, m.shift - bits)
 
 
-def exact_multiplier(real: float, low: int, high: int) -> Multiplier:
-    """A Multiplier that rounds like the real number wherever it matters.
+def exact_multiplier(real: float, low: int, high: int) -> tuple[Multiplier, int]:
+    """A real multiplier in all 53 bits of a double: (m0, shift) and the 22 bits below m0.
 
-    Where TFLite computes round(acc * real) in double precision, 31 bits of M0 could differ for an
-    accumulator next to a tie. The function is monotone, so comparing both sides of every tie that
-    an 8-bit result can show, within [low, high], proves equality for all accumulators.
+    TFLite may compute round(acc * real) in double. 31 bits of M0 would differ beside some ties;
+    the exact product does not. That is proven here: both functions are monotone, so comparing them
+    around every tie that an 8-bit result can show, for acc in [low, high], compares all of them.
+    Raises QgenError if they differ, which takes a tie closer than 2**-44.
     """
-    nearest = quantize_multiplier(real)
-    if not nearest.m0:
-        return nearest
+    if quantize_multiplier(real).m0 == 0:
+        return Multiplier(0, 0), 0
+    fraction, shift = math.frexp(real)
+    m0, m1 = divmod(int(fraction * 2.0**53), 1 << LOW_BITS)
     ties = (np.arange(-512, 512) + 0.5) / real
     beside = np.unique(np.floor(ties)[:, None] + np.arange(-1, 3))
     acc = beside[(beside >= low) & (beside <= high)].astype(np.int64)
     product = acc * real
     expected = np.copysign(np.floor(np.abs(product) + 0.5), product)
-    for step in (0, 1, -1, 2, -2):
-        m0 = nearest.m0 + step
-        if np.array_equal(requantize(acc, m0, nearest.shift, Rounding.NEAREST), expected):
-            return Multiplier(m0, nearest.shift)
-    raise QgenError(f"no 31-bit multiplier rounds like {real}")
+    if not np.array_equal(requantize(acc, m0, shift, Rounding.NEAREST, m1), expected):
+        raise QgenError(f"multiplier {real} meets a tie that double precision cannot tell")
+    return Multiplier(m0, shift), m1
 
 
 def float32(value: float | np.float32) -> float:
@@ -169,24 +170,31 @@ def rounding_right_shift(x: Array, exponent: Array | int) -> Array:
     return shifted
 
 
-def requantize(acc: Array, m0: Array | int, shift: Array | int, rounding: Rounding) -> Array:
+def requantize(
+    acc: Array, m0: Array | int, shift: Array | int, rounding: Rounding, m1: Array | int = 0
+) -> Array:
     """Multiply int32 values by real multipliers ``m0 * 2**(shift-31)``.
 
     Args:
         acc: int32 values in any integer array.
         m0, shift: scalars, or arrays broadcast against `acc` (per channel: its last axis).
         rounding: GEMMLOWP is (Q3): left shift, SQRDMULH, rounding right shift. SINGLE and NEAREST
-            are (Q4): the exact product rounded once, ties up or away from zero.
+            are (Q4): the exact product rounded once, ties up or away from zero, saturated.
+        m1: for NEAREST, LOW_BITS more bits of the multiplier below m0.
 
     Returns: int64 array of int32 values.
     """
     x = np.asarray(acc, np.int64)
     s = np.asarray(shift, np.int64)
-    if rounding is Rounding.SINGLE:
-        total = 31 - s
-        return wrap32((x * m0 + (np.int64(1) << (total - 1))) >> total)
-    if rounding is Rounding.NEAREST:
-        return wrap32(rounding_right_shift(x * m0, 31 - s))
+    if rounding is not Rounding.GEMMLOWP:
+        total, high = 31 - s, x * m0
+        if rounding is Rounding.NEAREST:
+            low = x * m1
+            high = high + (low >> LOW_BITS)
+            # A tie is a tie only if nothing is left below; then it moves away from zero.
+            high = high - ((high < 0) & (low % (1 << LOW_BITS) == 0))
+        rounded: Array = (high + (np.int64(1) << (total - 1))) >> total
+        return np.clip(rounded, INT32_MIN, INT32_MAX)
     if np.any(s > 0):
         x = wrap32(x << np.maximum(s, 0))
     return rounding_right_shift(rounding_doubling_high_mul(x, m0), np.maximum(-s, 0))

@@ -27,7 +27,13 @@ from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, Target
 from qgen.toolchain.cc import Toolchain
 
 CLAMP = Helper("clamp", "helpers/clamp.c.j2")
-REQUANTIZE = Helper("requantize", "helpers/requantize.c.j2")
+REQUANTIZE = {
+    Rounding.GEMMLOWP: Helper("requantize", "helpers/requantize.c.j2"),
+    Rounding.SINGLE: Helper("requantize_single", "helpers/requantize_single.c.j2"),
+    Rounding.NEAREST: Helper(
+        "requantize_nearest", "helpers/requantize_nearest.c.j2", {"low_bits": numerics.LOW_BITS}
+    ),
+}
 COPY = Helper("copy", "helpers/copy.c.j2")
 FILL = Helper("fill", "helpers/fill.c.j2")
 FIXED_POINT = Helper(
@@ -65,14 +71,17 @@ def _const(t: Tensor | None) -> Array:
 
 def requant_constants(op: Linear) -> dict[str, Constant]:
     """Bias, M0 and shift of a linear op, one per output channel."""
-    return {
+    found = {
         "b": Constant(op.bias(), "bias"),
         "m0": Constant(_const(op.m0), "M0, eq. (6)"),
         "shift": Constant(_const(op.shift), "positive: left"),
     }
+    if op.m1 is not None:
+        found["m1"] = Constant(op.m1.const, "22 bits below M0")
+    return found
 
 
-def common_vars(op: Op) -> dict[str, Any]:
+def common_vars(op: Op, rounding: Rounding) -> dict[str, Any]:
     """Template variables that need no decision: types, zero points, the clamp."""
     found: dict[str, Any] = {"zy": op.out.zero, "elements": op.out.type.elements}
     for field, name in (("x", "X"), ("a", "A"), ("b", "B"), ("w", "W")):
@@ -81,6 +90,8 @@ def common_vars(op: Op) -> dict[str, Any]:
             found |= {name: t.dtype, f"z{field}": t.zero}
     clamp = getattr(op, "clamp", None)
     low, high = clamp or (op.out.dtype.min, op.out.dtype.max)
+    found |= {"requantize": REQUANTIZE[rounding].name}
+    found["low"] = ", 0" if rounding is Rounding.NEAREST else ""
     return found | {"lo": low, "hi": high, "Y": op.out.dtype}
 
 
@@ -91,15 +102,19 @@ def image_vars(op: Conv2D | DepthwiseConv2D | Pool) -> dict[str, Any]:
 
 
 def _conv(op: Conv2D | DepthwiseConv2D, rounding: Rounding) -> Prepared:
+    rounding = op.rounding(rounding)
     constants = {"w": Constant(op.w.const, "as in the model"), **requant_constants(op)}
-    return Prepared(constants, 0, (REQUANTIZE, CLAMP), common_vars(op) | image_vars(op))
+    return Prepared(
+        constants, 0, (REQUANTIZE[rounding], CLAMP), common_vars(op, rounding) | image_vars(op)
+    )
 
 
 def _fully_connected(op: FullyConnected, rounding: Rounding) -> Prepared:
     o, depth = op.w.shape
+    rounding = op.rounding(rounding)
     constants = {"w": Constant(op.w.const, "as in the model"), **requant_constants(op)}
     dims = {"M": op.rows, "O": o, "K": depth}
-    return Prepared(constants, 0, (REQUANTIZE, CLAMP), common_vars(op) | dims)
+    return Prepared(constants, 0, (REQUANTIZE[rounding], CLAMP), common_vars(op, rounding) | dims)
 
 
 def broadcast_strides(shape: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, ...]:
@@ -114,34 +129,41 @@ def _binary(op: Binary, rounding: Rounding) -> Prepared:
         "stride_a": broadcast_strides(op.a.shape, op.out.shape),
         "stride_b": broadcast_strides(op.b.shape, op.out.shape),
     }
-    return Prepared(constant_operands(op), 0, (REQUANTIZE, CLAMP), common_vars(op) | strides)
+    return Prepared(
+        constant_operands(op), 0, (REQUANTIZE[rounding], CLAMP), common_vars(op, rounding) | strides
+    )
 
 
 def _pool(op: Pool, rounding: Rounding) -> Prepared:
-    return Prepared({}, 0, (CLAMP,), common_vars(op) | image_vars(op))
+    return Prepared({}, 0, (CLAMP,), common_vars(op, rounding) | image_vars(op))
 
 
 def _elementwise(op: Op, rounding: Rounding) -> Prepared:
-    return Prepared(constant_operands(op), 0, (REQUANTIZE, CLAMP), common_vars(op))
+    return Prepared(
+        constant_operands(op), 0, (REQUANTIZE[rounding], CLAMP), common_vars(op, rounding)
+    )
 
 
 def _sigmoid(bits: int) -> Any:
     def prepare(op: Op, rounding: Rounding) -> Prepared:
-        helpers = (REQUANTIZE, CLAMP, FIXED_POINT, exp_helper(bits))
-        return Prepared({}, 0, helpers, common_vars(op))
+        helpers = (REQUANTIZE[rounding], CLAMP, FIXED_POINT, exp_helper(bits))
+        return Prepared({}, 0, helpers, common_vars(op, rounding))
 
     return prepare
 
 
-def softmax_vars(op: Op) -> dict[str, Any]:
+def softmax_vars(op: Op, rounding: Rounding) -> dict[str, Any]:
     """Rows and their length, beside the common variables."""
     length = op.out.shape[-1]
-    return common_vars(op) | {"rows": op.out.type.elements // length, "row_length": length}
+    return common_vars(op, rounding) | {
+        "rows": op.out.type.elements // length,
+        "row_length": length,
+    }
 
 
 def _softmax(op: Op, rounding: Rounding) -> Prepared:
-    helpers = (REQUANTIZE, CLAMP, FIXED_POINT, exp_helper(DIFFERENCE_BITS))
-    return Prepared({}, 0, helpers, softmax_vars(op))
+    helpers = (REQUANTIZE[rounding], CLAMP, FIXED_POINT, exp_helper(DIFFERENCE_BITS))
+    return Prepared({}, 0, helpers, softmax_vars(op, rounding))
 
 
 def _pad(op: Pad, rounding: Rounding) -> Prepared:
@@ -161,7 +183,7 @@ def _pad(op: Pad, rounding: Rounding) -> Prepared:
     ]
     dims = {"outer": outer, "conditions": conditions, "run": run}
     dims |= {"before": before, "after": after, "row_bytes": before + run + after}
-    return Prepared({}, 0, (COPY, FILL), common_vars(op) | dims)
+    return Prepared({}, 0, (COPY, FILL), common_vars(op, rounding) | dims)
 
 
 def _concat(op: Concat, rounding: Rounding) -> Prepared:
@@ -175,12 +197,12 @@ def _concat(op: Concat, rounding: Rounding) -> Prepared:
         {f"x{i}": Constant(t.data) for i, t in enumerate(op.x) if t.data is not None},
         0,
         (COPY,),
-        common_vars(op) | {"outer": outer, "run": offsets[-1], "parts": parts},
+        common_vars(op, rounding) | {"outer": outer, "run": offsets[-1], "parts": parts},
     )
 
 
 def _reshape(op: Op, rounding: Rounding) -> Prepared:
-    return Prepared({}, 0, (COPY,), common_vars(op))
+    return Prepared({}, 0, (COPY,), common_vars(op, rounding))
 
 
 _PREPARE: Mapping[str, tuple[str, Any]] = {

@@ -1,4 +1,4 @@
-"""depthwise_conv2d: one filter per channel, `multiplier` outputs per input channel."""
+"""depthwise_conv2d: one filter per channel, `depth_multiplier` outputs per input channel."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DepthwiseConv2D(Linear):
     padding: Padding | Pads = Padding.VALID
 
     @property
-    def multiplier(self) -> int:
+    def depth_multiplier(self) -> int:
         """Output channels per input channel."""
         return self.w.shape[3] // self.x.shape[3]
 
@@ -57,8 +57,8 @@ class DepthwiseConv2D(Linear):
         x = env(self.x).astype(np.int32) - self.x.zero
         patches = self.window.patches(x, 0)
         n, oh, ow, kh, kw, c = patches.shape
-        w = self.centered_weights().reshape(kh, kw, c, self.multiplier)
-        acc = np.zeros((n, oh, ow, c, self.multiplier), np.int32)
+        w = self.centered_weights().reshape(kh, kw, c, self.depth_multiplier)
+        acc = np.zeros((n, oh, ow, c, self.depth_multiplier), np.int32)
         for i in range(kh):
             for j in range(kw):
                 acc += patches[:, :, :, i, j, :, None] * w[i, j]
@@ -72,10 +72,10 @@ class DepthwiseConv2D(Linear):
         low, high = self.x.dtype.min, self.x.dtype.max
         win = self.window
         inputs = []
-        for k in range(min(self.multiplier, 2)):
+        for k in range(min(self.depth_multiplier, 2)):
             for sign in (1, -1):
                 x = rng.integers(low, high + 1, self.x.shape).astype(self.x.dtype.numpy)
-                w = self.centered_weights()[0, :, :, k :: self.multiplier] * sign
+                w = self.centered_weights()[0, :, :, k :: self.depth_multiplier] * sign
                 win.fill_patch(x, np.where(w > 0, high, low))
                 inputs.append(x)
         return inputs

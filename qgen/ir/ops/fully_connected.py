@@ -9,7 +9,7 @@ import numpy as np
 
 from qgen.errors import QgenError
 from qgen.ir.linear import Linear
-from qgen.ir.numerics import Multiplier, exact_multiplier
+from qgen.ir.numerics import exact_multiplier
 from qgen.ir.op import Cost, Env, register
 from qgen.ir.types import Array, Rounding
 
@@ -38,12 +38,18 @@ class FullyConnected(Linear):
         if self.x.type.elements % depth or (self.keep_dims and self.x.shape[-1] != depth):
             raise QgenError(f"weights expect rows of {depth}, x is {list(self.x.shape)}")
 
-    def multiplier(self, w_scale: float) -> Multiplier:
+    def legalize(self) -> FullyConnected:
+        op = super().legalize()
         if self.requant is not Rounding.NEAREST:
-            return super().multiplier(w_scale)
-        real = self.x.type.scale * w_scale / self.out.type.scale
-        bound = self.bounds()
-        return exact_multiplier(real, bound.low, bound.high)
+            return op
+        bound, w = self.bounds(), self.w.type.quant
+        reals = [self.x.type.scale * s / self.out.type.scale for s in w.scale] if w else []
+        exact = [exact_multiplier(real, bound.low, bound.high) for real in reals]
+        return op.replace(
+            m0=self.per_channel("m0", [m.m0 for m, _ in exact]),
+            shift=self.per_channel("shift", [m.shift for m, _ in exact]),
+            m1=self.per_channel("m1", [low for _, low in exact]),
+        )
 
     def rounding(self, model: Rounding) -> Rounding:
         return self.requant or model
