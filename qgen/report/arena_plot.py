@@ -9,14 +9,20 @@ from qgen.report.inspect import Report
 from qgen.report.svg import FAINT, GRID, INK, PEAK, Svg, colour, fit, text_width
 from qgen.report.units import count, quantity
 
-ARENA_HEIGHT = 440
-BARS_HEIGHT = 84
+# Heights grow with the graph beside them, within these limits.
+ARENA_HEIGHT = (300, 840)
+BARS_HEIGHT = (76, 170)
 AXIS = 72  # room for the labels of the vertical axes
 LABEL = 10.5
+SCRATCH = "#8a94a3"
 
 
-def draw_arena(svg: Svg, plan: MemoryPlan, report: Report, x: float, y: float, w: float) -> float:
-    """Draw at (x, y) in width `w`. Returns the bottom edge."""
+def draw_arena(
+    svg: Svg, plan: MemoryPlan, report: Report, x: float, y: float, w: float, bottom: float
+) -> float:
+    """Draw at (x, y) in width `w`, down to about `bottom`. Returns the bottom edge."""
+    arena_height = min(max(0.58 * (bottom - y), ARENA_HEIGHT[0]), ARENA_HEIGHT[1])
+    bars_height = min(max(0.12 * (bottom - y), BARS_HEIGHT[0]), BARS_HEIGHT[1])
     steps = len(plan.graph.ops)
     left, width = x + AXIS, w - AXIS
     step = width / steps
@@ -24,22 +30,28 @@ def draw_arena(svg: Svg, plan: MemoryPlan, report: Report, x: float, y: float, w
     def at(index: float) -> float:
         return left + index * step
 
-    bottom = _storages(svg, plan, left, y, width, at)
+    bottom = _storages(svg, plan, left, y, width, arena_height, at)
     _time_axis(svg, steps, bottom, at)
     for key, title in (("macs", "MACs per op"), ("weight_bytes", "weight bytes per op")):
-        bottom = _bars(svg, report, key, title, left, bottom + 58, width, at)
+        bottom = _bars(svg, report, key, title, left, bottom + 58, width, bars_height, at)
     return _legend(svg, report, left, bottom + 34, width)
 
 
 def _storages(
-    svg: Svg, plan: MemoryPlan, left: float, y: float, width: float, at: Callable[[float], float]
+    svg: Svg,
+    plan: MemoryPlan,
+    left: float,
+    y: float,
+    width: float,
+    tall: float,
+    at: Callable[[float], float],
 ) -> float:
     svg.text(left, y + 12, "Arena over time", 13, font_weight=600)
     note = "x: op in execution order, y: byte of the arena"
     svg.text(left + width, y + 12, note, 11, fill=FAINT, text_anchor="end")
     top = y + 24
-    bottom = top + ARENA_HEIGHT
-    svg.rect(left, top, width, ARENA_HEIGHT, fill="#fbfcfd", stroke=GRID)
+    bottom = top + tall
+    svg.rect(left, top, width, tall, fill="#fbfcfd", stroke=GRID)
     if not plan.arena_bytes:
         middle = left + width / 2
         svg.text(
@@ -47,23 +59,29 @@ def _storages(
         )
         return bottom
     # Room above the arena for the label of the peak.
-    scale = (ARENA_HEIGHT - 26) / plan.arena_bytes
+    scale = (tall - 26) / plan.arena_bytes
 
     def height(offset: float) -> float:
         return bottom - offset * scale
 
     _byte_axis(svg, plan.arena_bytes, left, width, height)
-    names = {s.storage_id: [] for s in plan.storages}  # type: dict[int, list[str]]
+    names: dict[int, list[str]] = {}
     kinds: dict[int, str] = {}
     for op in plan.graph.ops:
         key = plan.placements[op.out].storage_id
         names.setdefault(key, []).append(op.name)
         kinds.setdefault(key, op.NAME)
-    for s in plan.storages:
-        if s.space == "arena":
-            _storage(svg, s, names[s.storage_id], colour(kinds[s.storage_id]), at, height)
-    for op, s in plan.scratch.items():
-        _storage(svg, s, [f"scratch of {op.name}"], "#8a94a3", at, height)
+    rows = [
+        (s, names[s.storage_id], colour(kinds[s.storage_id]))
+        for s in plan.storages
+        if s.space == "arena"
+    ]
+    rows += [(s, [f"scratch of {op.name}"], SCRATCH) for op, s in plan.scratch.items()]
+    for s, inside, fill in rows:
+        _storage(svg, s, inside, fill, at, height)
+    _live(svg, plan, at, height)
+    for s, inside, _ in rows:
+        _label(svg, s, inside, at, height)
     _peak(svg, plan, at, height)
     return bottom
 
@@ -94,6 +112,18 @@ def _storage(
         x, y, w, h, tip, class_="storage", fill=fill, fill_opacity=0.22, stroke=fill,
         stroke_width=1, rx=min(2.0, w / 4, h / 4),
     )  # fmt: skip
+
+
+def _label(
+    svg: Svg,
+    s: Placement,
+    names: list[str],
+    at: Callable[[float], float],
+    height: Callable[[float], float],
+) -> None:
+    """As much of the name and size as fits into the rectangle, upright where it is narrow."""
+    x, y = at(s.first), height(s.end)
+    w, h = at(s.last + 1) - x, height(s.offset) - y
     middle = (x + w / 2, y + h / 2)
     first = names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "")
     size = f"{count(s.bytes)} B"
@@ -109,10 +139,10 @@ def _storage(
         svg.text(middle[0], middle[1] + 3.6, text, LABEL, transform=turned, **style)
 
 
-def _peak(
+def _live(
     svg: Svg, plan: MemoryPlan, at: Callable[[float], float], height: Callable[[float], float]
 ) -> None:
-    """The live bytes as a line of steps, and the first op at which they are most."""
+    """The live bytes as a line of steps."""
     live = plan.live()
     d = f"M{at(0):.1f} {height(0):.1f}"
     for i, n in enumerate(live):
@@ -122,6 +152,13 @@ def _peak(
         f"live bytes, {count(plan.liveness_peak_bytes)} at most",
         fill="none", stroke=INK, stroke_width=1.4, stroke_dasharray="4 3", stroke_opacity=0.75,
     )  # fmt: skip
+
+
+def _peak(
+    svg: Svg, plan: MemoryPlan, at: Callable[[float], float], height: Callable[[float], float]
+) -> None:
+    """The most live bytes, at the first op where they are reached."""
+    live = plan.live()
     index = live.index(plan.liveness_peak_bytes)
     x, y = (at(index) + at(index + 1)) / 2, height(plan.liveness_peak_bytes)
     svg.line(at(0), y, at(len(live)), y, stroke=PEAK, stroke_width=1)
@@ -150,12 +187,13 @@ def _bars(
     left: float,
     y: float,
     width: float,
+    tall: float,
     at: Callable[[float], float],
 ) -> float:
     layers = report["layers"]
     most = max((layer[key] for layer in layers), default=0)
     svg.text(left, y - 8, title, 12, font_weight=600)
-    bottom = y + BARS_HEIGHT
+    bottom = y + tall
     svg.line(left, bottom, left + width, bottom, stroke=FAINT)
     if not most:
         return bottom
@@ -163,7 +201,7 @@ def _bars(
     text = quantity(most) if key == "macs" else count(most)
     svg.text(left - 8, y + 4, text, 11, fill=FAINT, text_anchor="end")
     for i, layer in enumerate(layers):
-        h = BARS_HEIGHT * layer[key] / most
+        h = tall * layer[key] / most
         if h:
             gap = min((at(1) - at(0)) * 0.12, 6.0)
             tip = f"{layer['name']}: {count(layer[key])}"

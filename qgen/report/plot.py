@@ -38,7 +38,7 @@ def render_svg(graph: Graph, plan: MemoryPlan) -> str:
     left, bottom = _draw_graph(svg, graph, report)
     x = left + 44
     width = x + RIGHT_WIDTH + MARGIN
-    height = max(bottom, draw_arena(svg, plan, report, x, TOP, RIGHT_WIDTH)) + MARGIN
+    height = max(bottom, draw_arena(svg, plan, report, x, TOP, RIGHT_WIDTH, bottom)) + MARGIN
     page = Svg()
     page.rect(0, 0, width, height, fill=PAPER)
     _draw_title(page, report, width)
@@ -71,7 +71,7 @@ def _draw_graph(svg: Svg, graph: Graph, report: Report) -> tuple[float, float]:
     plan = layout(producers)
 
     text = MARGIN + max(plan.width, 1) * LANE + 8
-    columns = [text]
+    columns: list[float] = [text]
     for column in (KIND_WIDTH, NAME_WIDTH, SHAPE_WIDTH):
         columns.append(columns[-1] + column)
     right = columns[-1] + MACS_WIDTH
@@ -122,7 +122,7 @@ def _draw_graph(svg: Svg, graph: Graph, report: Report) -> tuple[float, float]:
 
 
 def _draw_end(
-    svg: Svg, x: float, y: float, columns: list[int], kind: str, name: str, result: str
+    svg: Svg, x: float, y: float, columns: list[float], kind: str, name: str, result: str
 ) -> None:
     """A graph input or output."""
     svg.rect(x - 5.5, y - 5.5, 11, 11, f"{kind} {name}", fill=ENDS, rx=2)
