@@ -150,7 +150,7 @@ def _live(
     svg.path(
         d + f"V{height(0):.1f}",
         f"live bytes, {count(plan.liveness_peak_bytes)} at most",
-        fill="none", stroke=INK, stroke_width=1.4, stroke_dasharray="4 3", stroke_opacity=0.75,
+        fill="none", stroke=INK, stroke_width=1.4, stroke_dasharray="4 3", stroke_opacity=0.5,
     )  # fmt: skip
 
 
