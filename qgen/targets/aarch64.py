@@ -1,0 +1,131 @@
+"""aarch64: NEON of ARMv8.0, the Appendix B kernels.
+
+Matrix products are inline assembly (`gemm.py`), the rest intrinsics; what no row here takes falls
+to the portable rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgen.ir.linear import Linear
+from qgen.ir.ops.conv2d import Conv2D
+from qgen.ir.ops.fully_connected import FullyConnected
+from qgen.ir.types import DType, Rounding
+from qgen.targets import gemm, portable
+from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
+from qgen.targets.image_neon import ROWS as IMAGE_ROWS
+from qgen.targets.neon import FILL, GATHER, finish_vars
+from qgen.targets.spec import Helper, KernelSpec, Prepared, Target
+from qgen.toolchain.cc import Toolchain
+
+NEON = frozenset({"neon", "aarch64"})
+FINISH = Helper("finish", "helpers/output_neon.c.j2")
+ROW_SUM = Helper("row_sum", "helpers/row_sum_neon.c.j2")
+
+
+def _refuses(op: Linear, rounding: Rounding) -> str:
+    if op.channels < gemm.CHANNELS:
+        return f"fewer than {gemm.CHANNELS} output channels"
+    return gemm.overflow_reason(op)
+
+
+def _gemm(op: Linear, rounding: Rounding, pixels: int, gather: bool, image: dict[str, Any]) -> Any:
+    """What conv2d and fully_connected have in common once they are a matrix product."""
+    rounding = op.rounding(rounding)
+    packed = gemm.pack(op, rounding)
+    rows = 4 if pixels >= 4 else 1
+    kernel = gemm.helper(rows, packed, rounding)
+    depth = packed.k16 * gemm.STEP + packed.k8 * gemm.LANES
+    helpers: tuple[Helper, ...] = (FINISH, FILL, GATHER) if gather else (FINISH,)
+    helpers += (ROW_SUM, kernel) if packed.row_sums else (kernel,)
+    flip = op.x.dtype is DType.U8
+    values = {
+        "mr": rows,
+        "pixels": pixels,
+        "tiles": -(-pixels // rows),
+        "gather": gather,
+        "row_bytes": depth,
+        "depth_in": op.weight_matrix().shape[0],
+        "kernel": kernel.name,
+        "blocks": packed.blocks,
+        "block_bytes": depth * gemm.CHANNELS,
+        "block_words": packed.parameters[0].size,
+        "k16": packed.k16,
+        "k8": packed.k8,
+        "O": op.channels,
+        "X": op.x.dtype,
+        "in_flip": -128 if flip else 0,
+        "pad": op.x.zero - (128 if flip else 0),
+    }
+    return Prepared(
+        constants=gemm.constants(packed),
+        scratch=rows * depth if gather else 0,
+        helpers=helpers,
+        vars=values | finish_vars(op) | image,
+        notes=gemm.notes(packed, rows),
+    )
+
+
+def _conv2d(op: Conv2D, rounding: Rounding) -> Prepared:
+    win = op.window
+    n, oh, ow, _ = op.out.shape
+    direct = (
+        win.h.kernel == win.w.kernel == 1
+        and not win.padded
+        and op.x.shape[3] % gemm.LANES == 0
+        and op.x.dtype is DType.I8
+    )
+    strided = (win.h.stride, win.w.stride) != (1, 1)
+    image = {"win": win, "C": op.x.shape[3], "OH": oh, "OW": ow, "strided": strided}
+    prepared: Prepared = _gemm(op, rounding, n * oh * ow, not direct, image)
+    return prepared
+
+
+def _fully_connected(op: FullyConnected, rounding: Rounding) -> Prepared:
+    direct = op.w.shape[1] % gemm.LANES == 0 and op.x.dtype is DType.I8
+    prepared: Prepared = _gemm(op, rounding, op.rows, not direct, {})
+    return prepared
+
+
+ROWS = (
+    KernelSpec(
+        name="qs8_conv2d__neon_4x4c16",
+        op="conv2d",
+        template="conv2d/neon_gemm.c.j2",
+        requires=NEON,
+        prepare=_conv2d,
+        refuses=_refuses,
+        tile=(4, gemm.CHANNELS, gemm.STEP),
+        regs=gemm.register_plan(4),
+    ),
+    KernelSpec(
+        name="qs8_fully_connected__neon_4x4c16",
+        op="fully_connected",
+        template="fully_connected/neon_gemm.c.j2",
+        requires=NEON,
+        prepare=_fully_connected,
+        refuses=_refuses,
+        tile=(4, gemm.CHANNELS, gemm.STEP),
+        regs=gemm.register_plan(4),
+    ),
+    *IMAGE_ROWS,
+    *ELEMENTWISE_ROWS,
+    *portable.ROWS,
+)
+
+AARCH64 = Target(
+    name="aarch64",
+    summary="ARMv8.0-A with NEON",
+    features=NEON,
+    toolchain=Toolchain(
+        name="aarch64",
+        compilers=("aarch64-linux-gnu-gcc", "clang --target=aarch64-linux-gnu"),
+        flags=("-march=armv8-a",),
+        emulator=("qemu-aarch64", "-cpu", "cortex-a53"),
+        install_hint="apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user",
+    ),
+    kernels=ROWS,
+    includes=("arm_neon.h",),
+    guard="defined(__aarch64__) && defined(__ARM_NEON)",
+)
