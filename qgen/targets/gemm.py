@@ -154,7 +154,7 @@ def helper(rows: int, packed: Packed, rounding: Rounding) -> Helper:
         f'[y{i}] "+r"(y{i})' for i in rows_range
     ]
     outputs += ['[w] "+r"(w)', '[q] "+r"(q)', '[blocks] "+r"(blocks)', '[left] "=&r"(left)']
-    operands = ['[k16] "r"(k16)', '[k8] "r"(k8)', '[row] "r"(row)']
+    operands = ['[k16] "r"(k16)', '[row] "r"(row)']
     operands += ['[sums] "r"(sums)'] if packed.row_sums else []
     operands += [f'[{v}] "w"({v})' for v in ("zero", "low", "high", "flip")]
     return Helper(
