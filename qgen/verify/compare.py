@@ -68,12 +68,13 @@ def verify(
         lower(graph, target),
         inputs=inputs,
         seed=seed,
-        oracle=_oracle_bytes(model_file) if oracle else None,
+        oracle=oracle_bytes(model_file) if oracle else None,
         progress=progress,
     )
 
 
-def _oracle_bytes(path: Path | None) -> bytes:
+def oracle_bytes(path: Path | None) -> bytes:
+    """The .tflite file for the oracle. Raises QgenError for any other model."""
     if path is None or path.suffix != ".tflite":
         raise QgenError("the litert oracle needs a .tflite model", hint="leave out --oracle")
     try:

@@ -23,7 +23,7 @@ from qgen.errors import QgenError
 from qgen.ir.types import Array, Tensor
 from qgen.lower import Lowered, Step
 from qgen.toolchain.cc import CompileResult, compile_c
-from qgen.toolchain.emulator import finish, open_process
+from qgen.toolchain.emulator import RunResult, finish, open_process
 
 # What the generated file promises to compile under.
 WARNINGS = (
@@ -39,6 +39,7 @@ FAULTS = {
     STATUS: "the run function returned an error",
     HOST: "the test program ran out of memory or input",
 }
+GUARDED = ": it reached past the end of a buffer, or wrote to an operand"
 
 UNKNOWN_ORIGIN = Provenance("qgen verify", "model", "0" * 64)
 
@@ -189,20 +190,20 @@ class Session:
 
     def close(self) -> None:
         """End the program after the last job."""
-        try:
-            result = finish(self.process, self.driver.exe, timeout=self.timeout)
-        except QgenError as e:
-            raise FaultError(str(e)) from e
+        result = self._finish()
         if result.returncode:
             raise FaultError(_reason(result.returncode, result.stderr))
 
     def _ended(self) -> FaultError:
         """Why there is no more to read."""
-        try:
-            result = finish(self.process, self.driver.exe, timeout=self.timeout)
-        except QgenError as e:
-            return FaultError(str(e))
+        result = self._finish()
         return FaultError(_reason(result.returncode, result.stderr))
+
+    def _finish(self) -> RunResult:
+        try:
+            return finish(self.process, self.driver.exe, timeout=self.timeout)
+        except QgenError as e:
+            raise FaultError(e.message + GUARDED if "SIGSEGV" in e.message else str(e)) from e
 
 
 def _reason(returncode: int, stderr: str) -> str:

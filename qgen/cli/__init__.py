@@ -1,0 +1,1 @@
+"""The commands of qgen, one file each: ``add`` declares it, ``run`` does it."""

@@ -1,0 +1,110 @@
+"""What several commands share: arguments, sizes, output, progress."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from qgen.compile import Budget, Progress
+from qgen.errors import QgenError
+
+Commands = Any  # argparse's class for subcommands is private
+Run = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument errors in one line, as all other errors of qgen."""
+
+    def error(self, message: str) -> NoReturn:
+        raise QgenError(message, hint=f"see {self.prog} --help")
+
+
+def command(
+    commands: Commands, name: str, run: Run, help: str, description: str, examples: str
+) -> argparse.ArgumentParser:
+    """Declare a subcommand with examples below its help."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a .tflite or .qg file")
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target", default="aarch64", metavar="T", help="machine, default aarch64; see `qgen ops`"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    for what, parts in (("ram", "arena and stack"), ("flash", "text and rodata")):
+        parser.add_argument(
+            f"--max-{what}",
+            type=size,
+            metavar="BYTES",
+            help=f"fail if {parts} need more; K and M are 1024 and 1024^2",
+        )
+
+
+def budget(args: argparse.Namespace) -> Budget:
+    return Budget(args.max_ram, args.max_flash)
+
+
+def size(text: str) -> int:
+    """``65536``, ``64K`` or ``1M`` in bytes."""
+    found = re.fullmatch(r"(\d+)([KM]?)", text, re.IGNORECASE)
+    if not found:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 65536, 64K or 1M")
+    return int(found[1]) * {"": 1, "K": 1024, "M": 1024**2}[found[2].upper()]
+
+
+def positive(text: str) -> int:
+    if not re.fullmatch(r"\d+", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    if not re.fullmatch(r"\d+", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0")
+    return int(text)
+
+
+def print_json(values: Mapping[str, Any] | list[Any]) -> None:
+    print(json.dumps(values, indent=2))
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A bar on stderr while it is a terminal, else silence."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda what, done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=what, completed=done, total=total
+        )

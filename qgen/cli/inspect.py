@@ -1,0 +1,46 @@
+"""qgen inspect: layers, costs and memory of a model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from qgen.cli import common
+from qgen.files import write_files
+from qgen.frontend import load_model
+from qgen.lower import lower
+from qgen.report.inspect import inspect, render
+from qgen.report.plot import render_svg
+from qgen.report.units import console
+from qgen.targets import target
+
+
+def add(commands: common.Commands) -> None:
+    parser = common.command(
+        commands,
+        "inspect",
+        run,
+        "show layers, costs and memory of a model",
+        "Show every layer with shape, work, weights and place in the arena, as the target has it.",
+        """
+qgen inspect kws.tflite
+qgen inspect kws.tflite --plot kws.svg
+qgen inspect kws.tflite --json | jq .macs
+""",
+    )
+    common.add_model(parser)
+    common.add_target(parser)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw graph and arena as SVG")
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    lowered = lower(load_model(args.model), target(args.target))
+    if args.plot:
+        write_files({args.plot: render_svg(lowered.graph, lowered.plan).encode()})
+    report = inspect(lowered.graph, lowered.plan)
+    if args.json:
+        common.print_json(report)
+    else:
+        console().print(render(report))
+    return 0
