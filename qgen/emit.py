@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 import jinja2
@@ -228,7 +229,9 @@ def _port(graph: Graph, space: str, index: int) -> str:
 
 def _comment(step: Step) -> Iterator[str]:
     op = step.op
-    yield f'{op.NAME} "{op.name}"  {op.loc}   kernel {step.spec.name}'
+    # Without the folder: the same model gives the same bytes wherever it lies.
+    loc = replace(op.loc, file=PurePath(op.loc.file).name)
+    yield f'{op.NAME} "{op.name}"  {loc}   kernel {step.spec.name}'
     doc = inspect.getdoc(type(op)) or ""
     yield from doc.split("\n\n")[0].splitlines()
     shapes = [f"{name} {_type(t)}" for name, t in step.parameters]
