@@ -82,8 +82,15 @@ BAD = {
     "wrong shape": (set_tensor(3, shape=[1, 3, 5, 5]), r"yields \[1, 3, 5, 4\], but its type says"),
     "rank": (set_tensor(0, shape=[1] * 9), "tensor 0 has 9 dimensions"),
     "zero scale": (set_quant(0, scale=[0.0]), "tensor 0 'input0': scale 0.0 is not a positive num"),
+    "odd name": (
+        lambda tree: (set_tensor(0, name="a\nb" * 99)(tree), set_quant(0, scale=[0.0])(tree)),
+        r"tensor 0 '(a\?b)+a\.\.\.': scale 0.0",
+    ),
     "NaN scale": (set_quant(3, scale=[float("nan")]), "scale nan is not a positive number"),
-    "no scale": (set_tensor(0, quantization=None), "needs? .*quantization|scale"),
+    "no scale": (
+        set_tensor(0, quantization=None),
+        "tensor 0 'input0': the tensor has no scale .quantize it",
+    ),
     "zero point": (set_quant(0, zeroPoint=[256]), r"zero point 256 is outside u8 \[0, 255\]"),
     "zero points": (
         set_quant(1, scale=[0.1] * 4, zeroPoint=[1, 2, 3, 4]),
@@ -155,7 +162,7 @@ def test_bad_arguments_of_ops() -> None:
     )
     concat.fusedActivationFunction = 0
     assert "'input0' needs one scale" in message(
-        build("CONCATENATION", concat, [Tensor((2, 3), "u1")], [source])
+        build("CONCATENATION", concat, [Tensor((2, 3), "u1", (0.5, 0.25))], [source])
     )
     full = schema.FullyConnectedOptionsT()
     full.weightsFormat = 1

@@ -80,7 +80,7 @@ def _refuse_float(raw: RawModel, file: str) -> None:
         if t.type_name in FLOATS:
             raise QgenError(
                 f"the model is float: its {'input' if i in raw.inputs else 'output'} "
-                f"'{t.name}' is {t.type_name.lower()}",
+                f"'{t.label}' is {t.type_name.lower()}",
                 Loc(file),
                 hint=QUANTIZE_HINT,
             )

@@ -79,8 +79,13 @@ class RawTensor:
     data: memoryview | None
     oddity: str
 
+    @property
+    def label(self) -> str:
+        """The name for a message: of a fused tensor the first part."""
+        return _printable(self.name.split(";")[0])
+
     def loc(self, file: str) -> Loc:
-        return Loc(file, item=f"tensor {self.index} '{self.name}'")
+        return Loc(file, item=f"tensor {self.index} '{self.label}'")
 
 
 @dataclass(frozen=True)
@@ -220,7 +225,8 @@ class _Reader:
         number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
         name = self.op_names.get(number, f"operator {number}")
         if name == "CUSTOM":
-            name = f"CUSTOM {(code.CustomCode() or b'').decode('utf-8', 'replace')}"
+            custom = (code.CustomCode() or b"").decode("utf-8", "replace")
+            name = f"CUSTOM {_printable(custom)}"
         return RawOp(
             index,
             name,
@@ -261,6 +267,12 @@ class _Reader:
             if not lowest <= i < self.known:
                 raise _broken(self.file, f"there is no tensor {i}")
         return found
+
+
+def _printable(text: str) -> str:
+    """`text` in one line of bounded length, whatever a damaged file holds."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    return clean if len(clean) <= 80 else f"{clean[:77]}..."
 
 
 def _enum_names(enum: type) -> dict[int, str]:

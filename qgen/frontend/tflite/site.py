@@ -53,6 +53,8 @@ class Tensors:
             raise QgenError(
                 f"the shape {shape} is dynamic", hint="convert the model with fixed input shapes"
             )
+        if raw.data is None and not raw.scale:
+            raise QgenError("the tensor has no scale", hint=QUANTIZE_HINT)
         dtype = DTYPES[raw.type_name]
         type = TensorType(dtype, raw.shape, _quant(raw))
         data = None if raw.data is None else _values(raw, dtype.numpy, type.elements)
@@ -92,9 +94,9 @@ class Site:
         """The value of a constant that is an argument, such as axes or paddings."""
         raw = self.tensors.raw.tensors[self._index(position)]
         if raw.data is None:
-            raise QgenError(f"'{raw.name}' must be a constant", raw.loc(self.tensors.file))
+            raise QgenError(f"'{raw.label}' must be a constant", raw.loc(self.tensors.file))
         if raw.type_name not in NUMPY_INDICES:
-            raise QgenError(f"'{raw.name}' must be int32 or int64, it is {raw.type_name.lower()}")
+            raise QgenError(f"'{raw.label}' must be int32 or int64, it is {raw.type_name.lower()}")
         elements = int(np.prod(raw.shape, dtype=np.float64))
         build: Callable[..., Array] = _values
         kind = np.dtype(NUMPY_INDICES[raw.type_name])
