@@ -15,16 +15,16 @@ def load_model(path: Path) -> Graph:
     """
     suffix = path.suffix.lower()
     if suffix == ".qg":
-        from qgen.frontend import text
+        from qgen.frontend.text import load as load_text
 
-        return text.load(path)
-    from qgen.frontend import tflite
+        return load_text(path)
+    from qgen.frontend.tflite import load as load_tflite
 
     if suffix != ".tflite" and not _starts_as_tflite(path):
         raise QgenError(
             f"unknown model format '{path.suffix}'", Loc(str(path)), hint="use .qg or .tflite"
         )
-    return tflite.load(path)
+    return load_tflite(path)
 
 
 def _starts_as_tflite(path: Path) -> bool:
