@@ -15,13 +15,9 @@ from qgen.ir.types import DType, Rounding
 from qgen.targets import gemm, portable
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.image_neon import ROWS as IMAGE_ROWS
-from qgen.targets.neon import FILL, GATHER, finish_vars
+from qgen.targets.neon import FILL, FINISH, GATHER, NEON, ROW_SUM, finish_vars
 from qgen.targets.spec import Helper, KernelSpec, Prepared, Target
 from qgen.toolchain.cc import Toolchain
-
-NEON = frozenset({"neon", "aarch64"})
-FINISH = Helper("finish", "helpers/output_neon.c.j2")
-ROW_SUM = Helper("row_sum", "helpers/row_sum_neon.c.j2")
 
 
 def _refuses(op: Linear, rounding: Rounding) -> str:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgen.ir.numerics import LOW_BITS
 from qgen.ir.op import Op
 from qgen.ir.types import DType, Rounding
 from qgen.targets.spec import Helper
 
+NEON = frozenset({"neon", "aarch64"})
+
 COPY = Helper("copy", "helpers/copy_neon.c.j2")
 FILL = Helper("fill", "helpers/fill_neon.c.j2")
 GATHER = Helper("gather", "helpers/gather_neon.c.j2")
-REQUANTIZE = {
-    r: Helper(
-        f"requantize_s32_{r.value}",
-        "helpers/requantize_neon.c.j2",
-        {"kind": r.value, "low_bits": LOW_BITS},
-    )
-    for r in Rounding
-}
+FINISH = Helper("finish", "helpers/output_neon.c.j2")
+NARROW = Helper("narrow", "helpers/narrow_neon.c.j2")
+PART = Helper("part", "helpers/part_neon.c.j2")
+ROW_SUM = Helper("row_sum", "helpers/row_sum_neon.c.j2")
+
+
+def requantize(rounding: Rounding, *, left: bool) -> Helper:
+    """Requantization of four lanes; `left` where a shift may be positive."""
+    left = left and rounding is Rounding.GEMMLOWP
+    name = f"requantize_s32_{rounding.value}" + ("_left" if left else "")
+    return Helper(name, "helpers/requantize_neon.c.j2", {"kind": rounding.value, "left": left})
 
 
 def finish_vars(op: Op) -> dict[str, Any]:
@@ -32,6 +36,8 @@ def finish_vars(op: Op) -> dict[str, Any]:
         "high": high - offset,
         "flip": -offset,
         "elements": op.out.type.elements,
-        "X": getattr(op, "x", op.out).dtype,
+        "X": getattr(op, "x", op.out).dtype
+        if not isinstance(getattr(op, "x", None), tuple)
+        else None,
         "Y": op.out.dtype,
     }

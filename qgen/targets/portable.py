@@ -19,6 +19,7 @@ from qgen.ir.ops.concat import Concat
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.depthwise_conv2d import DepthwiseConv2D
 from qgen.ir.ops.fully_connected import FullyConnected
+from qgen.ir.ops.mean import Mean
 from qgen.ir.ops.pad import Pad
 from qgen.ir.ops.softmax import DIFFERENCE_BITS
 from qgen.ir.pool import Pool
@@ -36,6 +37,7 @@ REQUANTIZE = {
 }
 COPY = Helper("copy", "helpers/copy.c.j2")
 FILL = Helper("fill", "helpers/fill.c.j2")
+ROUND_SHIFT = Helper("round_shift", "helpers/round_shift.c.j2")
 FIXED_POINT = Helper(
     "fixed_point",
     "helpers/fixedpoint.c.j2",
@@ -146,7 +148,7 @@ def _elementwise(op: Op, rounding: Rounding) -> Prepared:
 
 def _sigmoid(bits: int) -> Any:
     def prepare(op: Op, rounding: Rounding) -> Prepared:
-        helpers = (REQUANTIZE[rounding], CLAMP, FIXED_POINT, exp_helper(bits))
+        helpers = (REQUANTIZE[rounding], CLAMP, ROUND_SHIFT, FIXED_POINT, exp_helper(bits))
         return Prepared({}, 0, helpers, common_vars(op, rounding))
 
     return prepare
@@ -162,7 +164,7 @@ def softmax_vars(op: Op, rounding: Rounding) -> dict[str, Any]:
 
 
 def _softmax(op: Op, rounding: Rounding) -> Prepared:
-    helpers = (REQUANTIZE[rounding], CLAMP, FIXED_POINT, exp_helper(DIFFERENCE_BITS))
+    helpers = (REQUANTIZE[rounding], CLAMP, ROUND_SHIFT, FIXED_POINT, exp_helper(DIFFERENCE_BITS))
     return Prepared({}, 0, helpers, softmax_vars(op, rounding))
 
 
@@ -201,6 +203,16 @@ def _concat(op: Concat, rounding: Rounding) -> Prepared:
     )
 
 
+def _mean(op: Mean, rounding: Rounding) -> Prepared:
+    strides = [*accumulate(op.x.shape[:0:-1], lambda a, b: a * b, initial=1)][::-1]
+    loops = [
+        {"name": f"i{d}", "size": n, "reduced": d in op.axes} for d, n in enumerate(op.x.shape)
+    ]
+    index = " + ".join(f"i{d} * {s}" if s > 1 else f"i{d}" for d, s in enumerate(strides))
+    dims = {"loops": loops, "index": index, "bias": -op.count * op.x.zero}
+    return Prepared({}, 0, (REQUANTIZE[rounding], CLAMP), common_vars(op, rounding) | dims)
+
+
 def _reshape(op: Op, rounding: Rounding) -> Prepared:
     return Prepared({}, 0, (COPY,), common_vars(op, rounding))
 
@@ -214,6 +226,7 @@ _PREPARE: Mapping[str, tuple[str, Any]] = {
     "mul": ("mul", _binary),
     "average_pool2d": ("average_pool2d", _pool),
     "max_pool2d": ("max_pool2d", _pool),
+    "mean": ("mean", _mean),
     "clamp": ("clamp", _elementwise),
     "quantize": ("clamp", _elementwise),
     "lookup": ("lookup", _elementwise),
