@@ -190,7 +190,10 @@ def compile_model(
         sizes = measure(lowered, texts)
         budget.check(lowered.name, lowered.plan.arena_bytes, sizes)
     header = Path(out) if out is not None else Path(f"{lowered.name}.h")
-    contents = {p: t.encode("ascii") for p, t in _places(texts, header, lowered.name).items()}
+    contents = {
+        p: t.encode("ascii", "backslashreplace")
+        for p, t in _places(texts, header, lowered.name).items()
+    }
     write_files(contents)
     return Compiled(
         name=lowered.name,
@@ -231,7 +234,7 @@ def measure(lowered: Lowered, texts: Mapping[str, str]) -> Sizes:
     with tempfile.TemporaryDirectory(prefix="qgen-compile-") as scratch:
         folder = Path(scratch)
         for file, text in texts.items():
-            (folder / file).write_text(text, encoding="ascii")
+            (folder / file).write_text(text, encoding="ascii", errors="backslashreplace")
         source = folder / f"{name}.c"
         if f"{name}.c" not in texts:
             source.write_text(f'#define {name.upper()}_IMPLEMENTATION\n#include "{name}.h"\n')

@@ -86,7 +86,7 @@ def build(
     name = lowered.name
     if text is None:
         text = emit(lowered, UNKNOWN_ORIGIN)[f"{name}.h"]
-    (folder / f"{name}.h").write_text(text, encoding="ascii")
+    (folder / f"{name}.h").write_text(text, encoding="ascii", errors="backslashreplace")
     source = folder / "verify_main.c"
     source.write_text(_main(lowered), encoding="ascii")
     exe = folder / name

@@ -1,0 +1,230 @@
+"""Whatever goes wrong: one clear line, the right exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qgen.cli.ops
+from qgen.__main__ import main
+from qgen.errors import QgenError
+from qgen.files import write_files
+
+needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+
+
+def line(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 2) -> str:
+    """The line on stderr; stdout is empty and no file appears."""
+    before = sorted(Path().rglob("*"))
+    assert main(words) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert sorted(Path().rglob("*")) == before
+    assert "Traceback" not in said.err
+    return said.err
+
+
+PORTABLE = ["--target", "portable"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "arguments are required: COMMAND (see qgen --help)"),
+        (["complie", "tiny.qg"], "invalid choice: 'complie'"),
+        (["compile"], "required: MODEL (see qgen compile --help)"),
+        (["compile", "tiny.qg", "--frob"], "unrecognized arguments: --frob"),
+        (["compile", "absent.tflite"], "absent.tflite: cannot read the model: No such file"),
+        (["compile", "absent.qg"], "absent.qg: cannot read the model: No such file"),
+        (["compile", "folder.tflite"], "folder.tflite: cannot read the model: Is a directory"),
+        (["compile", "notes.txt"], "notes.txt: unknown model format '.txt' (use .qg or .tflite)"),
+        (["compile", "bad.qg"], "bad.qg:"),
+        (["compile", "lone.qg"], "keep it beside the model"),
+        (["compile", "tiny.qg", "--target", "aarch46"], "unknown target 'aarch46' (did you mean"),
+        (["compile", "tiny.qg", "--target", "vax"], "unknown target 'vax' (known: "),
+        (["compile", "tiny.qg", "--name", "int"], "'int' is a keyword of C or C++ (rename it)"),
+        (["compile", "tiny.qg", "--name", "3d"], "model name '3d' is not an identifier"),
+        (["compile", "tiny.qg", "--name", ""], "model name '' is not an identifier"),
+        (["compile", "tiny.qg", "--max-ram", "lots"], "'lots' is not a size such as 65536, 64K"),
+        (["verify", "tiny.qg", "--inputs", "0"], "--inputs: '0' is not a positive number"),
+        (["verify", "tiny.qg", "--seed", "-1"], "--seed: '-1' is not a number from 0"),
+        (["verify", "tiny.qg", "--oracle", "litert"], "the litert oracle needs a .tflite model"),
+        (["verify", "absent.tflite"], "absent.tflite: cannot read the model"),
+        (["import", "tiny.qg", "-o", "no/such/t.qg"], "cannot write"),
+        (["import", "tiny.qg", "-o", "t.txt"], "t.txt would be written as text (end its name in"),
+        (["inspect", "tiny.qg", "--plot", "no/such.svg"], "cannot write no/such.svg: no such file"),
+        (["run", "tiny.qg", "-o", "y.npy"], "arguments are required: --input"),
+        (["run", "tiny.qg", "--input", "absent.npy", "-o", "y.npy"], "cannot read absent.npy: no "),
+        (["run", "tiny.qg", "--input", "notes.txt", "-o", "y.npy"], "notes.txt is not a .npy file"),
+        (["run", "tiny.qg", "--input", "empty.npy", "-o", "y.npy"], "empty.npy is not a .npy file"),
+        (["run", "tiny.qg", "--input", "tiny.npz", "-o", "y.npy"], "give one array per --input"),
+        (["run", "tiny.qg", "--input", "f.npy", "-o", "y.npy"], "[1, 8, 8, 3], got float64[2]"),
+        (["run", "forked.qg", "--input", "f.npy", "-o", "y.npz"], "takes 2 inputs, got 1"),
+        (["run", "forked.qg", "--input", "f.npy", "-o", "y.npy"], "write them to a .npz file"),
+    ],
+)  # fmt: skip
+def test_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    (here / "folder.tflite").mkdir()
+    (here / "notes.txt").write_text("not a model")
+    (here / "bad.qg").write_text("qgen 1\nmodel bad rounding(gemmlowp)\ninput x ! u8[1]\n")
+    (here / "lone.qg").write_text((here / "tiny.qg").read_text().replace("tiny.npz", "lone.npz"))
+    (here / "empty.npy").write_bytes(b"")
+    np.save("f.npy", np.zeros(2))
+    said = line(capsys, words)
+    assert said.startswith("qgen: error: ")
+    assert message in said
+    assert said.count("\n") == 1 or said.rstrip().endswith("^")
+
+
+def test_syntax_error_shows_a_caret(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "bad.qg").write_text("qgen 1\nmodel bad rounding(gemmlowp)\ninput x ! u8[1]\n")
+    first, source, caret = line(capsys, ["compile", "bad.qg"]).splitlines()
+    assert first.startswith("qgen: error: bad.qg:3:9: ")
+    assert source == "  input x ! u8[1]"
+    assert caret == "  " + " " * 8 + "^"
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-ram", "100"], "bytes of RAM ("),
+        (["--max-flash", "1K"], "bytes of flash ("),
+        (["-o", "no/such/tiny.h"], "cannot write no/such/tiny.h: no such file or directory"),
+        (["-o", "."], "cannot write .: it is a directory (give a file name)"),
+        (["-o", "tiny.c", "--split"], "tiny.c is to be the header (-o takes the name of the .h"),
+    ],
+)
+def test_compile_writes_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert message in line(capsys, ["compile", "tiny.qg", *PORTABLE, *words])
+
+
+@needs_cc
+def test_both_budgets_in_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compile", "tiny.qg", *PORTABLE, "--max-ram", "1", "--max-flash", "2"]
+    said = line(capsys, words)
+    assert said.startswith("qgen: error: tiny needs ")
+    assert "the budget is 1; and " in said and "the budget is 2\n" in said
+
+
+@needs_cc
+def test_verify_checks_the_budget(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "tiny.qg", *PORTABLE, "--inputs", "1", "--max-ram", "1"]) == 2
+    said = capsys.readouterr()
+    assert "equals golden" in said.out and "the budget is 1" in said.err
+
+
+@pytest.fixture
+def no_tools(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "empty").mkdir()
+    monkeypatch.setenv("PATH", str(here / "empty"))
+
+
+def test_compile_without_compiler(
+    no_tools: None, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compile", "tiny.qg", *PORTABLE]) == 0
+    said = capsys.readouterr()
+    assert (here / "tiny.h").exists()
+    assert said.err.startswith("qgen: sizes were not measured: no C compiler for portable")
+    assert said.err.count("\n") == 1
+
+
+def test_budget_without_compiler(no_tools: None, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compile", "tiny.qg", *PORTABLE, "--max-ram", "1M"]
+    assert "no C compiler for portable" in line(capsys, words)
+
+
+def test_verify_without_compiler(no_tools: None, capsys: pytest.CaptureFixture[str]) -> None:
+    said = line(capsys, ["verify", "tiny.qg"])
+    assert "no C compiler for aarch64" in said and "apt-get install" in said
+
+
+@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-gcc"), reason="needs the aarch64 compiler")
+def test_verify_without_emulator(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qgen.toolchain.emulator._NATIVE_HOSTS", {})
+    which = shutil.which
+    monkeypatch.setattr(
+        "qgen.toolchain.emulator.shutil.which", lambda n: None if "qemu" in n else which(n)
+    )
+    assert "emulator 'qemu-aarch64' for aarch64 not found" in line(capsys, ["verify", "tiny.qg"])
+
+
+def raising(error: BaseException) -> Any:
+    def run(args: object) -> int:
+        raise error
+
+    return run
+
+
+def test_a_bug_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QGEN_DEBUG", raising=False)
+    monkeypatch.setattr(qgen.cli.ops, "run", raising(ZeroDivisionError("by zero")))
+    said = line(capsys, ["ops"], code=70)
+    assert said.startswith("qgen: this is a bug of qgen") and "ZeroDivisionError: by zero" in said
+    assert "please report it" in said and said.count("\n") == 1
+    monkeypatch.setenv("QGEN_DEBUG", "1")
+    assert main(["ops"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupt_is_quiet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qgen.cli.ops, "run", raising(KeyboardInterrupt()))
+    assert line(capsys, ["ops"], code=130) == ""
+
+
+def test_closed_pipe_is_quiet() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qgen", "ops", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.write_text("before")
+    with pytest.raises(QgenError, match=r"cannot write .*none/new: no such file or directory"):
+        write_files({old: b"after", tmp_path / "none" / "new": b"x"})
+    assert old.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_files({tmp_path / "link": b"text", Path(os.devnull): b"text"})
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"text"
+    assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_file_is_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("before")
+    kept.chmod(0o444)
+    with pytest.raises(QgenError, match="permission denied"):
+        write_files({kept: b"after"})
+    assert kept.read_text() == "before"

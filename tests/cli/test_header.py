@@ -1,0 +1,122 @@
+"""The generated file as its users compile it: languages, compilers, several models together."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from qgen import compile_model
+from qgen.frontend.printer import save
+from qgen.verify.harness import WARNINGS
+from tests.models import forked, tiny
+
+COMPILERS = [c for c in ("gcc", "clang", "aarch64-linux-gnu-gcc") if shutil.which(c)]
+CXX_WARNINGS = [w for w in WARNINGS if w != "-Wstrict-prototypes"]
+DIALECTS = {
+    "c99": ["-xc", "-std=c99", *WARNINGS],
+    "c99 freestanding": ["-xc", "-std=c99", "-ffreestanding", *WARNINGS],
+    "c11": ["-xc", "-std=c11", "-Wshadow", "-Wundef", *WARNINGS],
+    "c++17": ["-xc++", "-std=c++17", *CXX_WARNINGS],
+}
+
+pytestmark = pytest.mark.skipif(not COMPILERS, reason="needs a C compiler")
+
+
+def made(folder: Path, target: str, *, split: bool = False) -> None:
+    for graph in (tiny(), forked()):
+        save(graph, folder / f"{graph.name}.qg")
+        compile_model(
+            folder / f"{graph.name}.qg", target, out=folder / f"{graph.name}.h", split=split
+        )
+
+
+def build(compiler: str, *words: str, folder: Path) -> None:
+    done = subprocess.run([compiler, *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("model", ["tiny", "forked"])
+def test_compiles_without_warnings(tmp_path: Path, compiler: str, dialect: str, model: str) -> None:
+    if dialect == "c++17" and not _has_cxx(compiler):
+        pytest.skip(f"{compiler} is installed without C++")
+    made(tmp_path, "aarch64" if compiler.startswith("aarch64") else "portable")
+    for optimize in ("-O0", "-O2", "-Os"):
+        source = tmp_path / "use.c"
+        source.write_text(f'#define {model.upper()}_IMPLEMENTATION\n#include "{model}.h"\n')
+        build(compiler, *DIALECTS[dialect], optimize, "-c", "use.c", "-o", "use.o", folder=tmp_path)
+
+
+def _has_cxx(compiler: str) -> bool:
+    command = [compiler, "-xc++", "-fsyntax-only", "/dev/null"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+MAIN = """
+#include "tiny.h"
+#include "forked.h"
+#include <stdio.h>
+#include <string.h>
+static TINY_ALIGNED unsigned char arena[TINY_ARENA_BYTES];
+static FORKED_ALIGNED unsigned char other[FORKED_ARENA_BYTES];
+static uint8_t image[TINY_INPUT_BYTES], flat[TINY_OUTPUT_BYTES];
+static uint8_t a[FORKED_INPUT_LEFT_BYTES], b[FORKED_INPUT_RIGHT_BYTES];
+static uint8_t total[FORKED_OUTPUT_TOTAL_BYTES], top[FORKED_OUTPUT_TOP_BYTES];
+static uint8_t left[FORKED_OUTPUT_LEFT_BYTES];
+int main(void)
+{
+    const forked_input in = {a, b};
+    const forked_output out = {total, top, left};
+    const forked_output broken = {total, NULL, left};
+    memset(a, 9, sizeof a);
+    if (tiny_run(image, flat, arena) != TINY_OK || forked_run(&in, &out, other) != FORKED_OK)
+        return 1;
+    if (tiny_run(NULL, flat, arena) != TINY_ERROR_NULL ||
+        tiny_run(image, flat, NULL) != TINY_ERROR_NULL)
+        return 2;
+    if (tiny_run(image, flat, arena + 1) != TINY_ERROR_ALIGNMENT)
+        return 3;
+    if (forked_run(&in, &broken, other) != FORKED_ERROR_NULL)
+        return 4;
+    if (memcmp(left, a, sizeof a) != 0 || sizeof arena % TINY_ARENA_ALIGN != 0)
+        return 5;
+    puts(tiny_strerror(TINY_ERROR_ALIGNMENT));
+    puts(forked_strerror(-99));
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_two_models_in_one_program(tmp_path: Path, split: bool) -> None:
+    native = next((c for c in ("gcc", "clang") if c in COMPILERS), None)
+    if native is None:
+        pytest.skip("needs a native C compiler")
+    made(tmp_path, "portable", split=split)
+    heads = "" if split else "#define TINY_IMPLEMENTATION\n#define FORKED_IMPLEMENTATION\n"
+    (tmp_path / "main.c").write_text(heads + MAIN)
+    sources = ["main.c", *(["tiny.c", "forked.c"] if split else [])]
+    build(native, "-std=c99", *WARNINGS, *sources, "-o", "both", folder=tmp_path)
+    done = subprocess.run([tmp_path / "both"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout == "arena must be aligned to 16 bytes\nunknown error\n"
+
+
+def test_wrong_machine_is_refused(tmp_path: Path) -> None:
+    if "gcc" not in COMPILERS:
+        pytest.skip("needs gcc")
+    made(tmp_path, "aarch64")
+    (tmp_path / "use.c").write_text('#define TINY_IMPLEMENTATION\n#include "tiny.h"\n')
+    done = subprocess.run(
+        ["gcc", "-fsyntax-only", "use.c"], cwd=tmp_path, capture_output=True, text=True
+    )
+    native = subprocess.run(["gcc", "-dumpmachine"], capture_output=True, text=True).stdout
+    if native.startswith("aarch64"):
+        assert done.returncode == 0
+    else:
+        assert "tiny was generated for aarch64" in done.stderr
