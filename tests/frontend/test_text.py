@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 import zipfile
 from enum import Enum
@@ -174,6 +175,19 @@ def test_layout() -> None:
     stem = graph.ops[0]
     assert (stem.loc.line, stem.loc.column) == (9, 1)
     assert graph.outputs == (graph.ops[2].out, stem.out)
+
+
+def test_documentation() -> None:
+    """The model and the error in docs/language.md are what qgen prints."""
+    page = (Path(__file__).parents[2] / "docs" / "language.md").read_text()
+    model, error = re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    weights = example_weights()
+    assert print_graph(parse(model, weights), "example.npz")[0] == model
+    lines = model.splitlines()
+    lines[8] = error.splitlines()[1].strip()
+    with pytest.raises(QgenError) as caught:
+        parse("\n".join(lines), weights, "model.qg")
+    assert f"{caught.value}\n{caught.value.caret()}\n" == error
 
 
 def test_lines_and_comments_are_free() -> None:
