@@ -111,6 +111,25 @@ def activation_range(act: Activation, quant: QParams, dtype: DType) -> tuple[int
     return lo, hi
 
 
+def logistic_real(x: float) -> float:
+    """1 / (1 + exp(-x)) as C computes it in single precision: every step rounds."""
+    one = np.float32(1.0)
+    # Beyond 80 the exponential is past all precision; the bound keeps it finite.
+    return float(one / (one + np.float32(math.exp(min(-x, 80.0)))))
+
+
+def tanh_real(x: float) -> float:
+    """tanh(x) as C libraries compute it in single precision, through exp(2x) - 1."""
+    two = np.float32(2.0)
+    if abs(x) >= 1.0:
+        t = np.float32(math.expm1(min(2.0 * abs(x), 80.0)))
+        magnitude = np.float32(1.0) - two / (t + two)
+    else:
+        t = np.float32(math.expm1(-2.0 * abs(x)))
+        magnitude = -t / (t + two)
+    return math.copysign(float(magnitude), x)
+
+
 def function_table(
     function: Callable[[float], float], x: QParams, x_type: DType, y: QParams, y_type: DType
 ) -> Array:

@@ -70,7 +70,7 @@ def output_params(
     One in eight scales is small, so that most outputs saturate and multipliers above 1 occur.
     """
     spread = log_uniform(rng, 20, 100) if rng.random() < 0.875 else log_uniform(rng, 200, 2000)
-    scale = max(math.sqrt(variance), 1e-6) / spread
+    scale = max(math.sqrt(variance), 1e-4) / spread
     low, high = limits(dtype)
     if not low <= round((low + high) / 2 - mean / scale) <= high:
         # The zero point cannot move the mean into the range: a coarser scale can.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,7 +22,7 @@ class Logistic(Sigmoid):
 
     @staticmethod
     def real(x: float) -> float:
-        return 1.0 / (1.0 + math.exp(-x)) if x > -700.0 else 0.0
+        return numerics.logistic_real(x)
 
     @staticmethod
     def fixed(x: Array, integer_bits: int) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,7 +22,7 @@ class Tanh(Sigmoid):
 
     @staticmethod
     def real(x: float) -> float:
-        return math.tanh(x)
+        return numerics.tanh_real(x)
 
     @staticmethod
     def fixed(x: Array, integer_bits: int) -> Array:
