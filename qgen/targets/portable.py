@@ -146,6 +146,10 @@ def _elementwise(op: Op, rounding: Rounding) -> Prepared:
     )
 
 
+def _lookup(op: Op, rounding: Rounding) -> Prepared:
+    return Prepared(constant_operands(op), 0, (), common_vars(op, rounding))
+
+
 def _sigmoid(bits: int) -> Any:
     def prepare(op: Op, rounding: Rounding) -> Prepared:
         helpers = (REQUANTIZE[rounding], CLAMP, ROUND_SHIFT, FIXED_POINT, exp_helper(bits))
@@ -229,7 +233,7 @@ _PREPARE: Mapping[str, tuple[str, Any]] = {
     "mean": ("mean", _mean),
     "clamp": ("clamp", _elementwise),
     "quantize": ("clamp", _elementwise),
-    "lookup": ("lookup", _elementwise),
+    "lookup": ("lookup", _lookup),
     "logistic": ("logistic", _sigmoid(4)),
     "tanh": ("tanh", _sigmoid(5)),
     "softmax": ("softmax", _softmax),
