@@ -53,7 +53,7 @@ def quantize_multiplier(real: float) -> Multiplier:
 
 
 def divide_multiplier(m: Multiplier, count: int) -> Multiplier:
-    """(Q15) `m` divided by `count`, as TFLite's MEAN does it: m0 gains the bits of `count` first.
+    """(Q7a) `m` divided by `count`, as TFLite's MEAN does it: m0 gains the bits of `count` first.
 
     The quotient is truncated and m0 left in (2**29, 2**31), not normalized.
     """
@@ -147,7 +147,7 @@ def function_table(
 
 
 def affine_table(x: QParams, x_type: DType, y: QParams, y_type: DType) -> Array:
-    """(Q16) One 8-bit value rescaled from `x` to `y`, as 256 results in order of x.
+    """(Q13a) One 8-bit value rescaled from `x` to `y`, as 256 results in order of x.
 
     All steps round to single precision in the order of TFLite's concatenation of uint8.
     """

@@ -27,7 +27,7 @@ class Mean(Op):
     """y = sat(Z_y + M * sum(x - Z_x)) with M = (S_x / S_y) / N over the N elements of `axes`.
 
     The division by N is folded into the integer multiplier after S_x / S_y has been quantized
-    (Q15), so m_y.m0 may lie below 2**30. `axes` are sorted and not negative;
+    (Q7a), so m_y.m0 may lie below 2**30. `axes` are sorted and not negative;
     the result drops them, or has them as 1 with `keep_dims`. Source: TFLite MEAN.
     """
 
