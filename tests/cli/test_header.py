@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -120,3 +121,30 @@ def test_wrong_machine_is_refused(tmp_path: Path) -> None:
         assert done.returncode == 0
     else:
         assert "tiny was generated for aarch64" in done.stderr
+
+
+DOC = Path(__file__).parents[2] / "docs" / "c-api.md"
+
+
+def test_docs_name_what_exists(tmp_path: Path) -> None:
+    """Every macro and function of docs/c-api.md is in the header."""
+    made(tmp_path, "portable")
+    text, several = ((tmp_path / f"{m}.h").read_text() for m in ("tiny", "forked"))
+    doc = DOC.read_text()
+    macros = set(re.findall(r"\b(?:NAME|KWS)_(?!IMPLEMENTATION)([A-Z0-9_]*[A-Z0-9])", doc))
+    assert {"ARENA_BYTES", "ERROR_ALIGNMENT", "INPUT_SHAPE", "TRACE", "MODEL_SHA256"} <= macros
+    assert not [m for m in macros if f"TINY_{m}" not in text]
+    for name in set(re.findall(r"\bname_(\w+)", doc)):
+        assert f"forked_{name}" in several
+
+
+def test_example_of_the_docs_compiles(tmp_path: Path) -> None:
+    save(tiny("kws"), tmp_path / "kws.qg")
+    compile_model(tmp_path / "kws.qg", "portable", out=tmp_path / "kws.h")
+    blocks = re.findall(r"```c\n(.*?)```", DOC.read_text(), re.DOTALL)
+    use = next(b for b in blocks if "classify" in b).replace("int8_t", "uint8_t")
+    trace = next(b for b in blocks if "dump" in b)
+    trace = trace.replace("/* ... */", "(void)op, (void)data, (void)bytes;")
+    (tmp_path / "use.c").write_text(f"#include <stddef.h>\n{trace}\n{use}")
+    flags = DIALECTS["c99 freestanding"]
+    build(COMPILERS[0], *flags, "-c", "use.c", "-o", "use.o", folder=tmp_path)
