@@ -19,7 +19,7 @@ class Split(NamedTuple):
 
 
 def load() -> tuple[Split, Split]:
-    """Training and held-out samples; every fourth is held out, so each writer is in both."""
+    """Training and held-out samples: every fourth image is held out."""
     digits = load_digits()
     # Spread to the range of a camera's grey values.
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
