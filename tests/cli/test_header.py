@@ -75,7 +75,8 @@ int main(void)
     const forked_output out = {total, top, left};
     const forked_output broken = {total, NULL, left};
     memset(a, 9, sizeof a);
-    if (tiny_run(image, flat, arena) != TINY_OK || forked_run(&in, &out, other) != FORKED_OK)
+    if (tiny_run(image, flat, arena) != TINY_SUCCESS ||
+        forked_run(&in, &out, other) != FORKED_SUCCESS)
         return 1;
     if (tiny_run(NULL, flat, arena) != TINY_ERROR_NULL ||
         tiny_run(image, flat, NULL) != TINY_ERROR_NULL)

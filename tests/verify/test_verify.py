@@ -115,7 +115,7 @@ def test_only_adversarial_operands_reach_the_bound() -> None:
     assert "alone, adversarial" in str(found)
 
 
-END = "    return TINY_OK;"
+END = "    return TINY_SUCCESS;"
 
 
 @pytest.mark.parametrize(
