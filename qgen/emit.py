@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 
 from qgen import __version__
+from qgen.errors import Loc
 from qgen.ir.graph import Graph
 from qgen.ir.types import Array, Tensor, TensorType
 from qgen.lower import Lowered, Step
@@ -240,6 +241,11 @@ def _comment(step: Step) -> Iterator[str]:
     if bound:
         yield f"accumulator in [{bound.low}, {bound.high}], inside int32"
     yield from step.prepared.notes
+
+
+def _place(loc: Loc) -> str:
+    """Where an op stands in the model, without the folders of this machine."""
+    return str(replace(loc, file=PurePath(loc.file).name))
 
 
 def _type(t: Tensor) -> str:

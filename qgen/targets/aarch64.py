@@ -6,6 +6,8 @@ to the portable rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from qgen.ir.linear import Linear
@@ -16,8 +18,10 @@ from qgen.targets import gemm, portable
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.image_neon import ROWS as IMAGE_ROWS
 from qgen.targets.neon import FILL, FINISH, GATHER, NEON, ROW_SUM, finish_vars
-from qgen.targets.spec import Helper, KernelSpec, Prepared, Target
+from qgen.targets.spec import KernelSpec, Prepared, Target
 from qgen.toolchain.cc import Toolchain
+
+NO_IMAGE: Mapping[str, Any] = MappingProxyType({})
 
 
 def _refuses(op: Linear, rounding: Rounding) -> str:
@@ -26,15 +30,30 @@ def _refuses(op: Linear, rounding: Rounding) -> str:
     return gemm.overflow_reason(op)
 
 
-def _gemm(op: Linear, rounding: Rounding, pixels: int, gather: bool, image: dict[str, Any]) -> Any:
+def _gemm(
+    op: Linear,
+    rounding: Rounding,
+    pixels: int,
+    *,
+    gather: bool,
+    padded: bool = False,
+    image: Mapping[str, Any] = NO_IMAGE,
+) -> Prepared:
     """What conv2d and fully_connected have in common once they are a matrix product."""
     rounding = op.rounding(rounding)
     packed = gemm.pack(op, rounding)
     rows = 4 if pixels >= 4 else 1
     kernel = gemm.helper(rows, packed, rounding)
     depth = packed.k16 * gemm.STEP + packed.k8 * gemm.LANES
-    helpers: tuple[Helper, ...] = (FINISH, FILL, GATHER) if gather else (FINISH,)
-    helpers += (ROW_SUM, kernel) if packed.row_sums else (kernel,)
+    incomplete = depth > op.weight_matrix().shape[0]
+    wanted = (
+        (FINISH, True),
+        (FILL, gather and (incomplete or padded)),
+        (GATHER, gather),
+        (ROW_SUM, packed.row_sums),
+        (kernel, True),
+    )
+    helpers = tuple(helper for helper, needed in wanted if needed)
     flip = op.x.dtype is DType.U8
     values = {
         "mr": rows,
@@ -58,7 +77,7 @@ def _gemm(op: Linear, rounding: Rounding, pixels: int, gather: bool, image: dict
         constants=gemm.constants(packed),
         scratch=rows * depth if gather else 0,
         helpers=helpers,
-        vars=values | finish_vars(op) | image,
+        vars=values | finish_vars(op) | dict(image),
         notes=gemm.notes(packed, rows),
     )
 
@@ -74,14 +93,12 @@ def _conv2d(op: Conv2D, rounding: Rounding) -> Prepared:
     )
     strided = (win.h.stride, win.w.stride) != (1, 1)
     image = {"win": win, "C": op.x.shape[3], "OH": oh, "OW": ow, "strided": strided}
-    prepared: Prepared = _gemm(op, rounding, n * oh * ow, not direct, image)
-    return prepared
+    return _gemm(op, rounding, n * oh * ow, gather=not direct, padded=win.padded, image=image)
 
 
 def _fully_connected(op: FullyConnected, rounding: Rounding) -> Prepared:
     direct = op.w.shape[1] % gemm.LANES == 0 and op.x.dtype is DType.I8
-    prepared: Prepared = _gemm(op, rounding, op.rows, not direct, {})
-    return prepared
+    return _gemm(op, rounding, op.rows, gather=not direct)
 
 
 ROWS = (

@@ -150,10 +150,11 @@ def helper(rows: int, packed: Packed, rounding: Rounding) -> Helper:
     }
     name = "_".join([f"gemm_{rows}x{CHANNELS}", *(t for t, present in traits.items() if present)])
     rows_range = range(rows)
-    outputs = [f'[a{i}] "+r"(a{i})' for i in rows_range] + [
-        f'[y{i}] "+r"(y{i})' for i in rows_range
+    # Early clobber: an input of equal value must not share a register that the loop changes.
+    outputs = [f'[a{i}] "+&r"(a{i})' for i in rows_range] + [
+        f'[y{i}] "+&r"(y{i})' for i in rows_range
     ]
-    outputs += ['[w] "+r"(w)', '[q] "+r"(q)', '[blocks] "+r"(blocks)', '[left] "=&r"(left)']
+    outputs += ['[w] "+&r"(w)', '[q] "+&r"(q)', '[blocks] "+&r"(blocks)', '[left] "=&r"(left)']
     operands = ['[k16] "r"(k16)', '[row] "r"(row)']
     operands += ['[sums] "r"(sums)'] if packed.row_sums else []
     operands += [f'[{v}] "w"({v})' for v in ("zero", "low", "high", "flip")]
