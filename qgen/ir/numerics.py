@@ -326,5 +326,9 @@ def reciprocal(x: Array, integer_bits: int) -> tuple[Array, Array]:
 
 
 def input_radius(integer_bits: int, shift: int) -> int:
-    """Largest |q - Z| whose rescaled value still has `integer_bits`; beyond it the op saturates."""
-    return math.floor(((1 << integer_bits) - 1) * 2.0 ** (31 - integer_bits) / 2.0**shift)
+    """Largest |q - Z| whose rescaled value still has `integer_bits`; beyond it the op saturates.
+
+    At most INT32_MAX, which no difference of 8-bit values reaches.
+    """
+    radius = math.floor(((1 << integer_bits) - 1) * 2.0 ** (31 - integer_bits) / 2.0**shift)
+    return min(radius, INT32_MAX)
