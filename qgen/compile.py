@@ -248,4 +248,7 @@ def measure(lowered: Lowered, texts: Mapping[str, str]) -> Sizes:
             hint=BUG,
         )
     stack = stack_bound(made, f"{name}_run")
+    promised = lowered.target.stack_bytes
+    if stack.bytes > promised:
+        raise QgenError(f"{name}: takes {stack.bytes} bytes of stack, not {promised}", hint=BUG)
     return Sizes(found.text, found.rodata, stack.bytes, Path(made.compiler).name, made.seconds)

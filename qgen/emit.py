@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 
 from qgen import __version__
+from qgen.ctext import tidy
 from qgen.errors import Loc
 from qgen.ir.graph import Graph
 from qgen.ir.types import Array, Tensor, TensorType
@@ -135,7 +136,9 @@ def _bodies(lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
     helpers = {h.name: h for step in running for h in step.prepared.helpers}
     if lowered.plan.output_copies:
         helpers.setdefault(COPY.name, COPY)
-    printed = [_render(h.template, shared | dict(h.vars) | {"helper": h}) for h in helpers.values()]
+    printed = [
+        tidy(_render(h.template, shared | dict(h.vars) | {"helper": h})) for h in helpers.values()
+    ]
     place = _places(lowered)
     copied = [
         (_port(lowered.graph, "output", i), place(t), t.type.bytes)
@@ -156,7 +159,7 @@ def _runs(step: Step, lowered: Lowered) -> bool:
 def _step(step: Step, lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
     op, plan = step.op, lowered.plan
     place = _places(lowered)
-    names = {key: f"{step.function}_{key}" for key in step.prepared.constants}
+    names = {key: f"{lowered.name}_{step.index:02d}_{key}" for key in step.prepared.constants}
     k = {"m1": ""} | names
     arg = {name: name for name, _ in step.parameters} | names
     params = [f"const {t.dtype.c} *{name}" for name, t in step.parameters]
@@ -182,7 +185,7 @@ def _step(step: Step, lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any
         "constants": [
             _constant(names[key], c) for key, c in step.prepared.constants.items() if runs
         ],
-        "code": _render(step.spec.template, shared | values) if runs else "",
+        "code": tidy(_render(step.spec.template, shared | values)) if runs else "",
         "call": f"{step.function}({', '.join(call)})",
         "pointer": place(op.out),
         "bytes": op.out.type.bytes,

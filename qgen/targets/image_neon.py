@@ -8,7 +8,7 @@ from qgen.ir.ops.depthwise_conv2d import DepthwiseConv2D
 from qgen.ir.pool import Pool
 from qgen.ir.types import DType, Rounding
 from qgen.targets import portable
-from qgen.targets.neon import FINISH, NARROW, NEON, finish_vars, requantize
+from qgen.targets.neon import FINISH, NARROW, NEON, TAP, finish_vars, requantize
 from qgen.targets.spec import Constant, KernelSpec, Prepared
 
 LANES = 8
@@ -30,6 +30,15 @@ def block_starts(channels: int) -> list[int]:
     return starts if channels % LANES == 0 else [*starts, channels - LANES]
 
 
+def block_vars(channels: int) -> dict[str, object]:
+    """Blocks of 8 channels, and the C expression of a block's first channel."""
+    blocks = len(block_starts(channels))
+    channel = "block * 8" if blocks > 1 else "0"
+    if channels % LANES:
+        channel = f"block * 8 < {channels - LANES} ? block * 8 : {channels - LANES}"
+    return {"blocks": blocks, "channel": channel}
+
+
 def _depthwise(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     assert op.m0 is not None and op.shift is not None
     starts = block_starts(op.channels)
@@ -44,17 +53,17 @@ def _depthwise(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "w": Constant(weights, "w - Zw: blocks of 8 channels, [tap][8]"),
             "q": Constant(parameters.astype(np.int32), "per block: bias[8], M0[8], shift[8]"),
         },
-        helpers=(FINISH, NARROW, helper),
+        helpers=(FINISH, NARROW, TAP, helper),
         vars=portable.image_vars(op)
         | finish_vars(op)
-        | {"blocks": len(starts), "zx": stored_zero, "rq": helper.name},
+        | block_vars(op.channels)
+        | {"zx": stored_zero, "rq": helper.name},
     )
 
 
 def _pool(op: Pool, rounding: Rounding) -> Prepared:
     values = portable.common_vars(op, rounding) | portable.image_vars(op)
-    blocks = len(block_starts(op.out.shape[3]))
-    return Prepared({}, 0, (portable.CLAMP,), values | {"blocks": blocks})
+    return Prepared({}, 0, (portable.CLAMP,), values | block_vars(op.out.shape[3]))
 
 
 def _max_pool(op: Pool, rounding: Rounding) -> Prepared:

@@ -16,6 +16,7 @@ GATHER = Helper("gather", "helpers/gather_neon.c.j2")
 FINISH = Helper("finish", "helpers/output_neon.c.j2")
 NARROW = Helper("narrow", "helpers/narrow_neon.c.j2")
 PART = Helper("part", "helpers/part_neon.c.j2")
+TAP = Helper("tap", "helpers/tap_neon.c.j2")
 ROW_SUM = Helper("row_sum", "helpers/row_sum_neon.c.j2")
 
 

@@ -142,6 +142,8 @@ class Target:
         kernels: rows in order of preference.
         includes: headers beyond <stdint.h> and <stddef.h>.
         guard: preprocessor condition under which the file can be compiled.
+        stack_bytes: what the header promises as the most stack a run takes; `compile` and `verify`
+            hold the compiler's figure against it.
     """
 
     name: str
@@ -151,6 +153,7 @@ class Target:
     kernels: tuple[KernelSpec, ...]
     includes: tuple[str, ...] = ()
     guard: str = ""
+    stack_bytes: int = 1024
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", implied(self.features))
