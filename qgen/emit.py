@@ -159,7 +159,7 @@ def _runs(step: Step, lowered: Lowered) -> bool:
 def _step(step: Step, lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
     op, plan = step.op, lowered.plan
     place = _places(lowered)
-    names = {key: f"{lowered.name}_{step.index:02d}_{key}" for key in step.prepared.constants}
+    names = {key: f"{lowered.name}_{key}_{step.index:02d}" for key in step.prepared.constants}
     k = {"m1": ""} | names
     arg = {name: name for name, _ in step.parameters} | names
     params = [f"const {t.dtype.c} *{name}" for name, t in step.parameters]

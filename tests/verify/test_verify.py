@@ -93,7 +93,7 @@ def test_patched_weight_is_found_in_a_later_op() -> None:
     model = lowered()
     constants = model.steps[1].prepared.constants["w"].values.reshape(-1)
     text = emit(model, UNKNOWN_ORIGIN)["tiny.h"]
-    start = text.index("tiny_01_c2_w[64] = {")
+    start = text.index("tiny_w_01[64] = {")
     first = f"{constants[0]},"
     assert text[start:].split("{")[1].split()[0] == first
     cut = text.index(first, start)
@@ -107,7 +107,7 @@ def test_patched_weight_is_found_in_a_later_op() -> None:
 
 def test_only_adversarial_operands_reach_the_bound() -> None:
     high = lowered().model.ops[0].bounds().high
-    line = "acc = tiny_requantize(acc, tiny_00_c1_m0[oc]"
+    line = "acc = tiny_requantize(acc, tiny_m0_00[oc]"
     found = planted(line, f"if (acc == {high}) {{ acc = 0; }}\n{line}").first_difference
     assert found is not None
     assert (found.input, found.kind, found.name) == (-1, "adversarial", "c1")
@@ -138,8 +138,8 @@ def test_stray_accesses(old: str, new: str, name: str, message: str) -> None:
 
 
 def test_reading_past_an_operand_is_found() -> None:
-    line = "int32_t acc = tiny_00_c1_b[oc]"
-    stray = "const volatile uint8_t *v = x; int32_t acc = tiny_00_c1_b[oc] + 0 * v[192]"
+    line = "int32_t acc = tiny_b_00[oc]"
+    stray = "const volatile uint8_t *v = x; int32_t acc = tiny_b_00[oc] + 0 * v[192]"
     found = planted(line, stray).first_difference
     assert found is not None
     assert found.name == "c1" and "SIGSEGV" in found.message
@@ -153,7 +153,7 @@ def test_endless_loop_ends_in_a_verdict() -> None:
 
 
 def test_sanitizer_names_undefined_behaviour() -> None:
-    line = "acc = tiny_requantize(acc, tiny_00_c1_m0[oc]"
+    line = "acc = tiny_requantize(acc, tiny_m0_00[oc]"
     overflow = f"acc += 2147483647 - (acc < 0); acc = acc + 1 - 1;{line}"
     found = planted(line, overflow, sanitize=True).first_difference
     assert found is not None and "signed integer overflow" in found.message
