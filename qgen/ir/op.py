@@ -97,7 +97,8 @@ class Op:
             expected = self.infer()
         except QgenError as e:
             if e.loc is None:
-                raise QgenError(f"{self.NAME} '{self.out.name}': {e.message}", self.loc) from None
+                message = f"{self.NAME} '{self.out.name}': {e.message}"
+                raise QgenError(message, self.loc, hint=e.hint) from None
             raise
         if self.out.shape != expected:
             raise QgenError(
