@@ -3,7 +3,7 @@
     python benchmarks/count.py PROGRAM --cpu cortex-a53 -- 100
     python benchmarks/count.py PROGRAM --cpu cortex-a53 --per 100 --few 1 --many 101 --functions
 
-The program must be a static AArch64 executable of one thread. Start-up costs cancel when two runs
+The program must be an AArch64 executable of one thread. Start-up costs cancel when two runs
 are subtracted: (count of N + n inferences - count of N) / n.
 """
 
@@ -35,10 +35,17 @@ Range = tuple[int, int, str]
 
 @dataclass(frozen=True)
 class Counts:
-    """Executed instructions of one run: all of them, and those in each named range."""
+    """Executed instructions of one run.
+
+    Attributes:
+        total: all of them.
+        by_name: those in each named range.
+        marks: the total at each time the mark was reached.
+    """
 
     total: int
     by_name: Mapping[str, int]
+    marks: tuple[int, ...] = ()
 
 
 def build_plugin(directory: Path) -> Path:
@@ -79,7 +86,9 @@ def run(
     args: Sequence[str] = (),
     *,
     ranges: Sequence[Range] = (),
+    mark: int | None = None,
     stdin: Path | None = None,
+    sysroot: Path | None = None,
     timeout: float = 600.0,
 ) -> Counts:
     """Run `exe` once under the emulator and count.
@@ -87,7 +96,9 @@ def run(
     Args:
         cpu: as in ``qemu-aarch64 -cpu``.
         ranges: disjoint address ranges; those of the same name are added up.
+        mark: address of a function whose calls part the run; see `Counts.marks`.
         stdin: file the program reads; nothing if None.
+        sysroot: where the loader and shared libraries are; None for a static program.
         timeout: in seconds.
 
     Raises:
@@ -105,12 +116,15 @@ def run(
             table = Path(scratch) / "ranges"
             table.write_text("".join(f"{a:x} {b:x} {name}\n" for a, b, name in ranges))
             options.append(f"ranges={table}")
+        if mark is not None:
+            options.append(f"mark={mark:x}")
         # A comma separates options and is doubled inside one.
+        libraries = ["-L", str(sysroot)] if sysroot else []
         plugin = ",".join(option.replace(",", ",,") for option in options)
         try:
             with stdin.open("rb") if stdin else Path(os.devnull).open("rb") as source:
                 done = subprocess.run(
-                    [emulator, "-cpu", cpu, "-plugin", plugin, str(exe), *args],
+                    [emulator, "-cpu", cpu, *libraries, "-plugin", plugin, str(exe), *args],
                     stdin=source,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
@@ -128,7 +142,7 @@ def run(
             raise QgenError(f"cannot run {exe}: {e.filename}: {(e.strerror or '').lower()}") from e
         raise_on_crash(exe, done.returncode)
         if done.returncode:
-            reason = _first_line(done.stderr) or "is it a static AArch64 executable?"
+            reason = _first_line(done.stderr) or "is it an AArch64 executable?"
             raise QgenError(f"{exe.name} failed with exit code {done.returncode}: {reason}")
         return _parse(out.read_text())
 
@@ -140,19 +154,29 @@ def _first_line(text: str) -> str:
 def _parse(text: str) -> Counts:
     first, *rest = text.splitlines()
     by_name: dict[str, int] = {}
+    marks: list[int] = []
     for line in rest:
         number, _, name = line.partition(" ")
-        by_name[name] = by_name.get(name, 0) + int(number)
-    return Counts(int(first.removeprefix("total ")), by_name)
+        if number == "mark":
+            marks.append(int(name))
+        else:
+            by_name[name] = by_name.get(name, 0) + int(number)
+    return Counts(int(first.removeprefix("total ")), by_name, tuple(marks))
 
 
-def count(exe: Path, cpu: str, args: Sequence[str] = ()) -> int:
-    """Instructions that one run of `exe` executes; errors as in `run`."""
-    return run(exe, cpu, args).total
+def count(exe: Path, cpu: str, args: Sequence[str] = (), *, sysroot: Path | None = None) -> int:
+    """Instructions that one run of `exe` executes; arguments and errors as in `run`."""
+    return run(exe, cpu, args, sysroot=sysroot).total
 
 
 def per_inference(
-    exe: Path, cpu: str, args_few: Sequence[str], args_many: Sequence[str], n: int
+    exe: Path,
+    cpu: str,
+    args_few: Sequence[str],
+    args_many: Sequence[str],
+    n: int,
+    *,
+    sysroot: Path | None = None,
 ) -> float:
     """Instructions per inference: (count(args_many) - count(args_few)) / n.
 
@@ -160,7 +184,8 @@ def per_inference(
         args_few: arguments that make `exe` do N inferences.
         args_many: arguments that make it do N + n.
     """
-    return (count(exe, cpu, args_many) - count(exe, cpu, args_few)) / n
+    many = count(exe, cpu, args_many, sysroot=sysroot)
+    return (many - count(exe, cpu, args_few, sysroot=sysroot)) / n
 
 
 def profile(

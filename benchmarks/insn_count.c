@@ -1,12 +1,14 @@
 /* Counts the guest instructions that a program executes: a QEMU TCG plugin, API version 1.
  *
  *   cc -shared -fPIC -O2 -o insn_count.so insn_count.c
- *   qemu-aarch64 -plugin ./insn_count.so,out=counts.txt[,ranges=ranges.txt] PROGRAM
+ *   qemu-aarch64 -plugin ./insn_count.so,out=counts.txt[,ranges=ranges.txt][,mark=ADDRESS] PROGRAM
  *
  * out:    file for the result, standard error if absent: a line "total N", then "N name" for each
- *         range in the order of their addresses.
+ *         range in the order of their addresses, then "mark N" for each time the mark was reached.
  * ranges: lines "start end name", addresses in hexadecimal, end exclusive, ranges disjoint. Several
  *         may share a name; each keeps a line of its own.
+ * mark:   address of a function, in hexadecimal. Whenever it is entered, the total so far is noted,
+ *         with the function's first block included: differences are exact.
  *
  * Whole translation blocks are counted as they are entered, a constant per block and range. This is
  * exact unless a signal leaves a block half-way, and cheap: one or two additions per block. The
@@ -24,6 +26,8 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
+#define NO_REGISTERS 0 /* what a callback may access: QEMU_PLUGIN_CB_NO_REGS */
+
 typedef uint64_t qemu_plugin_id_t;
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
@@ -33,6 +37,9 @@ void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
                                            void (*cb)(qemu_plugin_id_t, struct qemu_plugin_tb *));
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, enum qemu_plugin_op op,
                                               void *counter, uint64_t imm);
+void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
+                                            void (*cb)(unsigned int vcpu, void *userdata),
+                                            int flags, void *userdata);
 void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, void (*cb)(qemu_plugin_id_t, void *),
                                     void *userdata);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
@@ -53,6 +60,9 @@ struct range {
 static struct range *ranges;
 static size_t n_ranges;
 static uint64_t total;
+static uint64_t mark; /* 0: none */
+static uint64_t *marks;
+static size_t n_marks, marks_room;
 static FILE *out;
 
 static struct range *find(uint64_t address) {
@@ -69,10 +79,27 @@ static struct range *find(uint64_t address) {
     return NULL;
 }
 
+static void reached(unsigned int vcpu, void *userdata) {
+    (void)vcpu;
+    (void)userdata;
+    if (n_marks == marks_room) {
+        uint64_t *more = realloc(marks, (marks_room = 2 * marks_room + 256) * sizeof *marks);
+        if (!more)
+            abort();
+        marks = more;
+    }
+    marks[n_marks++] = total;
+}
+
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     size_t n = qemu_plugin_tb_n_insns(tb);
     (void)id;
     qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64, &total, n);
+    for (size_t i = 0; mark && i < n; i++) {
+        struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+        if (qemu_plugin_insn_vaddr(insn) == mark)
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, reached, NO_REGISTERS, NULL);
+    }
     if (n_ranges == 0)
         return;
     /* A block may run over the end of a function: one addition per stretch in the same range. */
@@ -93,6 +120,8 @@ static void at_exit(qemu_plugin_id_t id, void *userdata) {
     fprintf(out, "total %" PRIu64 "\n", total);
     for (size_t i = 0; i < n_ranges; i++)
         fprintf(out, "%" PRIu64 " %s\n", ranges[i].count, ranges[i].name);
+    for (size_t i = 0; i < n_marks; i++)
+        fprintf(out, "mark %" PRIu64 "\n", marks[i]);
     fflush(out);
 }
 
@@ -147,6 +176,11 @@ int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **
         if (strncmp(argv[i], "ranges=", 7) == 0) {
             if (read_ranges(argv[i] + 7) != 0)
                 return -1;
+        } else if (strncmp(argv[i], "mark=", 5) == 0) {
+            char *end;
+            mark = strtoull(argv[i] + 5, &end, 16);
+            if (!mark || *end)
+                return fail("not an address:", argv[i]);
         } else if (strncmp(argv[i], "out=", 4) == 0) {
             if (!(out = fopen(argv[i] + 4, "w")))
                 return fail("cannot write", argv[i] + 4);
