@@ -29,13 +29,15 @@ def signed_storage(graph: Graph) -> Graph:
             quant = t.type.quant
             moved = quant and replace(quant, zero=quant.zero + OFFSET)
             new[t] = replace(t, type=replace(t.type, dtype=DType.I8, quant=moved))
+    constants: dict[Tensor, Tensor] = {}
     ops: list[Op] = []
     for op in graph.ops:
-        if op.SAME_STORAGE:
-            # Constants beside moved values move with them.
-            for c in op.constants() if op.out in new else ():
-                new.setdefault(c, _moved_constant(c))
-        ops.append(op.with_tensors(new, **(op.shifted(OFFSET) if op.out in new else {})))
+        moves = op.out in new
+        beside: dict[Tensor, Tensor] = {}
+        if moves and op.SAME_STORAGE:
+            # Constants beside moved values move with them; other ops keep theirs.
+            beside = {c: constants.setdefault(c, _moved_constant(c)) for c in op.constants()}
+        ops.append(op.with_tensors(new | beside, **(op.shifted(OFFSET) if moves else {})))
     return verify(
         graph.replace(ops=tuple(ops), outputs=tuple(new.get(t, t) for t in graph.outputs)),
         Stage.INTEGER,
@@ -54,7 +56,7 @@ def _moved_constant(t: Tensor) -> Tensor:
         return t
     quant = t.type.quant
     kind = replace(t.type, dtype=DType.I8, quant=quant and replace(quant, zero=quant.zero + OFFSET))
-    return replace(t, type=kind, data=(t.data ^ np.uint8(0x80)).view(np.int8))
+    return replace(t, name=f"{t.name}.i8", type=kind, data=(t.data ^ np.uint8(0x80)).view(np.int8))
 
 
 def _tied_to_caller(graph: Graph) -> set[Tensor]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from qgen.ir import interp
 from qgen.ir.graph import Graph
+from qgen.ir.ops.add import Add
 from qgen.ir.ops.clamp import Clamp
 from qgen.ir.ops.concat import Concat
 from qgen.ir.ops.pad import Pad
@@ -54,3 +56,22 @@ def test_as_stored_flips_the_top_bit() -> None:
     signed = Tensor("t", TensorType(DType.I8, (4,), QParams((0.5,), 0)))
     assert as_stored(value, signed).tolist() == [-128, -1, 0, 127]
     assert as_stored(value, u8("t", 4)) is value
+
+
+def test_a_constant_may_serve_ops_that_move_and_ops_that_stay() -> None:
+    x, c = u8("x", 2), u8("c", 2, data=200)
+    total = Add(a=x, b=c, out=u8("total", 2))
+    stays = Concat(x=(x, c), axis=0, out=u8("stays", 4))
+    moves = Concat(x=(total.out, c), axis=0, out=u8("moves", 4))
+    again = Concat(x=(c, total.out), axis=0, out=u8("again", 4))
+    last = Add(a=moves.out, b=again.out, out=u8("last", 4))
+    ops = (total, stays, moves, again, last)
+    model = legalize(Graph("g", (x,), (last.out, stays.out), ops))
+    stored = signed_storage(model)
+    assert kinds(stored) == {
+        "x": "u8", "total": "i8", "stays": "u8", "moves": "i8", "again": "i8", "last": "u8",
+    }  # fmt: skip
+    values = [np.array([3, 250], np.uint8)]
+    before, after = interp.run_all(model, values), interp.run_all(stored, values)
+    for t in stored.activations:
+        assert np.array_equal(as_stored(before[t.name], t), after[t.name])
