@@ -1,0 +1,152 @@
+"""The matrix kernel's data: packing, folded zero points, proof of the int16 lanes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from qgen.ir.graph import Graph
+from qgen.ir.linear import Linear
+from qgen.ir.ops.fully_connected import FullyConnected
+from qgen.ir.types import Array, DType, QParams, Rounding, Tensor, TensorType
+from qgen.passes.legalize import legalize
+from qgen.targets import gemm
+from qgen.targets.gemm import CHANNELS, LANES, STEP
+from tests.ops.strategies import one
+
+
+def linear_ops(count: int) -> Iterator[Linear]:
+    for case in range(count):
+        for name in ("conv2d", "fully_connected"):
+            op = one(name, 11, case)
+            if isinstance(op, Linear) and op.channels >= CHANNELS:
+                model = Graph("g", tuple(op.inputs()), (op.out,), (op,))
+                found = legalize(model).ops[0]
+                assert isinstance(found, Linear)
+                yield found
+
+
+def dense(w: Array, x_zero: int = 0, w_zero: int = 0, x_kind: DType = DType.I8) -> FullyConnected:
+    kind = DType.U8 if w.dtype == np.uint8 else DType.I8
+    x = Tensor("x", TensorType(x_kind, (1, w.shape[1]), QParams((0.5,), x_zero)))
+    weights = Tensor("w", TensorType(kind, w.shape, QParams((0.5,), w_zero)), w)
+    out = Tensor("y", TensorType(DType.I8, (1, w.shape[0]), QParams((0.5,), 0)))
+    return FullyConnected(x=x, w=weights, out=out).legalize()
+
+
+def unpacked(packed: gemm.Packed, channels: int) -> Array:
+    """[padded K, channels] from the order in which the kernel reads."""
+    starts = [*range(0, channels - CHANNELS + 1, CHANNELS)]
+    starts += [channels - CHANNELS] if channels % CHANNELS else []
+    depth = packed.k16 * STEP + packed.k8 * LANES
+    w = np.zeros((depth, channels), np.int8)
+    read = iter(packed.weights.tolist())
+    for start in starts:
+        for step in range(packed.k16):
+            for j, k in itertools.product(range(CHANNELS), range(STEP)):
+                w[step * STEP + k, start + j] = next(read)
+        for j, k in itertools.product(range(CHANNELS), range(packed.k8 * LANES)):
+            w[packed.k16 * STEP + k, start + j] = next(read)
+    assert next(read, None) is None
+    return w
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_packing_loses_nothing(rounding: Rounding) -> None:
+    for op in linear_ops(15):
+        weights, bias, factor = gemm.fold_zero_points(op)
+        k, channels = weights.shape
+        packed = gemm.pack(op, rounding)
+        w = unpacked(packed, channels)
+        assert np.array_equal(w[:k], weights) and not w[k:].any()
+        assert w.shape[0] - k < LANES and packed.blocks == channels // CHANNELS
+        rows = packed.parameters
+        last = channels - CHANNELS
+        assert np.array_equal(rows[-1, 0], bias[last:]) and np.array_equal(rows[0, 0], bias[:4])
+        assert op.m0 and op.shift
+        assert np.array_equal(rows[-1, 1], op.m0.const[last:])
+        assert np.array_equal(rows[-1, 2], op.shift.const[last:])
+        assert rows.shape[1] == 3 + (rounding is Rounding.NEAREST) + packed.row_sums
+        if packed.row_sums:
+            assert np.array_equal(rows[0, -1], factor[:4])
+
+
+def test_folded_zero_points_keep_the_sum() -> None:
+    """(Q15): sum((x - Zx)(w - Zw)) + b = sum(x w') + f sum(x) + b', x stored as int8."""
+    rng = np.random.default_rng(0)
+    factors = 0
+    for op in linear_ops(40):
+        weights, bias, factor = gemm.fold_zero_points(op)
+        factors += int(factor.any())
+        assert weights.dtype == np.int8
+        k = weights.shape[0]
+        kind = op.x.dtype
+        x = rng.integers(kind.min, kind.max, (5, k), np.int64, endpoint=True)
+        exact = (x - op.x.zero) @ op.weight_matrix().astype(np.int64) + op.bias()
+        stored = x - 128 if kind is DType.U8 else x
+        folded = stored @ weights.astype(np.int64) + stored.sum(1, keepdims=True) * factor + bias
+        assert np.array_equal(exact, folded)
+    assert factors > 3
+
+
+def test_any_weights_fit_int8_after_the_fold() -> None:
+    for zero, low, high in itertools.product(
+        (0, 1, 127, 128, 254, 255), (0, 1, 127), (128, 254, 255)
+    ):
+        w = np.array([[low, high], [zero, zero]] * 2, np.uint8)
+        weights, _, factor = gemm.fold_zero_points(dense(w, w_zero=zero))
+        assert np.array_equal(weights + factor, w.astype(int).T - zero)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lane_bound_is_the_maximum(seed: int) -> None:
+    """By trying all four ends of x for every pair that shares a lane: the sum is bilinear."""
+    rng = np.random.default_rng(seed)
+    low = -128 if seed % 2 else -100
+    w = rng.integers(low, 128, (CHANNELS, 2 * STEP + LANES), np.int8, endpoint=False)
+    if seed == 5:
+        w[2, 3] = w[2, 3 + LANES] = -128
+    packed = gemm.pack(dense(w), Rounding.GEMMLOWP)
+    worst = 0
+    for channel, step in itertools.product(range(CHANNELS), range(2)):
+        for lane in range(LANES):
+            a, b = (int(w[channel, step * STEP + lane + half]) for half in (0, LANES))
+            sums = [x * a + y * b for x, y in itertools.product((-128, 127), repeat=2)]
+            # An int16 lane holds one more below zero than above.
+            worst = max(worst, *sums, *(-s - 1 for s in sums))
+    assert packed.lane_bound == worst
+    assert packed.depth == (2 if worst <= 32767 else 1)
+
+
+def test_one_pair_of_minus_128_shares_no_lane() -> None:
+    w = np.ones((4, 32), np.int8)
+    w[3, 16] = w[3, 24] = -128
+    packed = gemm.pack(dense(w.copy()), Rounding.GEMMLOWP)
+    assert (packed.lane_bound, packed.depth) == (2 * 128 * 128, 1)
+    w[3, 24] = -127
+    assert gemm.pack(dense(w), Rounding.GEMMLOWP).depth == 2
+    # The last eight products have lanes of their own.
+    tail = np.full((4, 8), -128, np.int8)
+    assert gemm.pack(dense(tail), Rounding.GEMMLOWP).depth == 2
+
+
+def test_int32_overflow_is_refused() -> None:
+    w = np.full((4, 16), -128, np.int8)
+    op = dense(w)
+    assert gemm.overflow_reason(op) == ""
+    bias = np.full(4, 2**31 - 1, np.int32)
+    huge = op.replace(b=Tensor("b", TensorType(DType.I32, (4,)), bias))
+    assert gemm.overflow_reason(huge) == "partial sums may exceed int32"
+
+
+def test_names_of_instances_tell_them_apart() -> None:
+    """Two instances of one name would be printed once: the traits must say all that differs."""
+    seen: dict[str, object] = {}
+    for op in linear_ops(25):
+        for rounding, rows in itertools.product(Rounding, (1, 4)):
+            helper = gemm.helper(rows, gemm.pack(op, rounding), rounding)
+            assert seen.setdefault(helper.name, helper.vars) == helper.vars
+    assert len(seen) > 12
