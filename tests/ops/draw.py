@@ -1,0 +1,83 @@
+"""Choices of one random op, all from one generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from qgen.errors import Loc
+from qgen.ir.types import Activation, Array, DType, QParams, Tensor, TensorType
+
+T = TypeVar("T")
+EIGHT_BIT = (DType.U8, DType.I8)
+# Below, at and above the widths of vectors and blocks.
+CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 19, 24, 31, 32, 33, 40)
+
+
+class Draw:
+    """Choices for one op, all from one generator; `prefix` starts the names of its tensors."""
+
+    def __init__(self, seed: Sequence[int], prefix: str, loc: Loc) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.prefix = prefix
+        self.loc = loc
+
+    def chance(self, p: float) -> bool:
+        return bool(self.rng.random() < p)
+
+    def integer(self, low: int, high: int) -> int:
+        """Uniform in [low, high], both included."""
+        return int(self.rng.integers(low, high, endpoint=True))
+
+    def choose(self, values: Sequence[T]) -> T:
+        return values[self.integer(0, len(values) - 1)]
+
+    def channels(self) -> int:
+        return self.choose(CHANNELS) if self.chance(0.7) else self.integer(1, 40)
+
+    def dtype(self) -> DType:
+        return self.choose(EIGHT_BIT)
+
+    def like(self, other: DType) -> DType:
+        """The same type, in one of six cases any."""
+        return self.dtype() if self.chance(1 / 6) else other
+
+    def shape(self, lowest_rank: int = 1) -> tuple[int, ...]:
+        rank = self.integer(lowest_rank, 4)
+        return (*(self.integer(1, 4) for _ in range(rank - 1)), self.channels())
+
+    def log(self, low: float, high: float) -> float:
+        """A single whose logarithm to base 2 is uniform in [low, high]."""
+        return float(np.float32(2.0 ** self.rng.uniform(low, high)))
+
+    def zero(self, kind: DType) -> int:
+        """A zero point: an end, the middle, or any."""
+        middle = (kind.min + kind.max + 1) // 2
+        return self.choose((kind.min, kind.max, middle, *self.values(kind, (4,)).tolist()))
+
+    def values(self, kind: DType, shape: tuple[int, ...]) -> Array:
+        return self.rng.integers(kind.min, kind.max, shape, kind.numpy, endpoint=True)
+
+    def quant(self, kind: DType) -> QParams:
+        return QParams((self.log(-9, 1),), self.zero(kind))
+
+    def tensor(
+        self, name: str, kind: DType, shape: tuple[int, ...], quant: QParams | None = None
+    ) -> Tensor:
+        kind_of = TensorType(kind, shape, quant or self.quant(kind))
+        return Tensor(f"{self.prefix}_{name}", kind_of, None, self.loc)
+
+    def constant(self, name: str, data: Array, quant: QParams | None = None) -> Tensor:
+        kind = next(k for k in DType if k.numpy == data.dtype)
+        return Tensor(f"{self.prefix}_{name}", TensorType(kind, data.shape, quant), data, self.loc)
+
+    def operand(self, name: str, kind: DType, shape: tuple[int, ...], p: float) -> Tensor:
+        """An operand that is a constant with probability `p`."""
+        if self.chance(p):
+            return self.constant(name, self.values(kind, shape), self.quant(kind))
+        return self.tensor(name, kind, shape)
+
+    def activation(self) -> Activation:
+        return self.choose(tuple(Activation))
