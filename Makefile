@@ -7,7 +7,7 @@ demo:
 test:
 	./scripts/test.sh
 
-# Seconds instead of minutes: no models, no emulator.
+# Seconds instead of minutes: style, types, import rules, pages.
 check:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -18,6 +18,6 @@ check:
 golden:
 	.venv/bin/pytest -n 2 tests/test_golden.py
 
-# Executed instructions per inference.
+# Figures per model: bytes, times, executed instructions.
 bench:
-	.venv/bin/python benchmarks/count.py
+	.venv/bin/python -m benchmarks.models
