@@ -15,9 +15,10 @@ from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import DType, Rounding
 from qgen.targets import gemm, portable
+from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
-from qgen.targets.image_neon import ROWS as IMAGE_ROWS
 from qgen.targets.neon import FILL, FINISH, GATHER, NEON, ROW_SUM, finish_vars
+from qgen.targets.pool_neon import ROWS as POOL_ROWS
 from qgen.targets.spec import KernelSpec, Prepared, Target
 from qgen.toolchain.cc import Toolchain
 
@@ -122,7 +123,8 @@ ROWS = (
         tile=(4, gemm.CHANNELS, gemm.STEP),
         regs=gemm.register_plan(4),
     ),
-    *IMAGE_ROWS,
+    *DEPTHWISE_ROWS,
+    *POOL_ROWS,
     *ELEMENTWISE_ROWS,
     *portable.ROWS,
 )
