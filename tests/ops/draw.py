@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -23,6 +24,8 @@ class Draw:
         self.rng = np.random.default_rng(seed)
         self.prefix = prefix
         self.loc = loc
+        # Powers of two make multipliers of one bit, whose products are full of ties.
+        self.exact = self.chance(0.25)
 
     def chance(self, p: float) -> bool:
         return bool(self.rng.random() < p)
@@ -50,7 +53,11 @@ class Draw:
 
     def log(self, low: float, high: float) -> float:
         """A single whose logarithm to base 2 is uniform in [low, high]."""
-        return float(np.float32(2.0 ** self.rng.uniform(low, high)))
+        return self.single(2.0 ** self.rng.uniform(low, high))
+
+    def single(self, value: float) -> float:
+        """`value` as a single, or the power of two below it."""
+        return float(np.float32(2.0 ** math.floor(math.log2(value)) if self.exact else value))
 
     def zero(self, kind: DType) -> int:
         """A zero point: an end, the middle, or any."""

@@ -99,7 +99,7 @@ def _linear(d: Draw, x: Tensor, shape: tuple[int, ...], axis: int) -> dict[str, 
         reach = 2**30 if d.chance(0.1) else int(typical) + 1
         b = d.rng.integers(-reach, reach, (channels,), np.int32, endpoint=True)
         fields["b"] = d.constant("b", b, QParams((1.0,), 0))
-    return fields | {"scale": min(max(scale, 2.0**-120), 2.0**120)}
+    return fields | {"scale": d.single(min(max(scale, 2.0**-120), 2.0**120))}
 
 
 def _out(d: Draw, kind: DType, shape: tuple[int, ...], scale: float) -> Tensor:
@@ -351,15 +351,16 @@ def _inner(d: Draw, op: Op) -> tuple[list[Tensor], list[Op], Tensor]:
     then a quantize op stands between the caller and the op.
     """
     inputs, before = [], []
+    inside = d.chance(0.3)
     for t in dict.fromkeys(op.inputs()):
-        if d.chance(0.35):
+        if inside or d.chance(0.2):
             quant = QParams((t.type.scale * d.log(-2, 2),), d.zero(t.dtype))
             caller = Tensor(f"{t.name}_in", t.type.with_quant(quant), None, d.loc)
             before.append(Quantize(x=caller, out=t, loc=d.loc))
             inputs.append(caller)
         else:
             inputs.append(t)
-    if not d.chance(0.35):
+    if not (inside or d.chance(0.2)):
         return inputs, [*before, op], op.out
     kind = d.dtype()
     scale = op.out.type.scale * d.log(-1, 1)

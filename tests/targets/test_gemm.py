@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -150,3 +151,13 @@ def test_names_of_instances_tell_them_apart() -> None:
             helper = gemm.helper(rows, gemm.pack(op, rounding), rounding)
             assert seen.setdefault(helper.name, helper.vars) == helper.vars
     assert len(seen) > 12
+
+
+def test_the_loop_changes_no_register_of_an_input() -> None:
+    """Without early clobber, a compiler may give k16 the register of an equal block count."""
+    op = next(linear_ops(1))
+    for rounding, rows in itertools.product(Rounding, (1, 4)):
+        helper = gemm.helper(rows, gemm.pack(op, rounding), rounding)
+        assert len(helper.vars["outputs"]) == 2 * rows + 4
+        for operand in helper.vars["outputs"]:
+            assert re.fullmatch(r'\[(\w+)\] "[+=]&r"\(\1\)', operand), operand
