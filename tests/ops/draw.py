@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -88,3 +89,10 @@ class Draw:
 
     def activation(self) -> Activation:
         return self.choose(tuple(Activation))
+
+
+def scaled(t: Tensor, factor: float) -> Tensor:
+    """`t` with its scales multiplied."""
+    assert t.type.quant
+    scales = tuple(s * factor for s in t.type.quant.scale)
+    return replace(t, type=t.type.with_quant(replace(t.type.quant, scale=scales)))
