@@ -1,7 +1,7 @@
 /* Counts the guest instructions that a program executes: a QEMU TCG plugin, API version 1.
  *
  *   cc -shared -fPIC -O2 -o insn_count.so insn_count.c
- *   qemu-aarch64 -plugin ./insn_count.so,out=counts.txt[,ranges=ranges.txt][,mark=ADDRESS] PROGRAM
+ *   qemu-aarch64 -plugin ./insn_count.so,out=FILE[,ranges=FILE][,mark=ADDRESS] PROGRAM
  *
  * out:    file for the result, standard error if absent: a line "total N", then "N name" for each
  *         range in the order of their addresses, then "mark N" for each time the mark was reached.

@@ -53,11 +53,13 @@ static const struct {
     int code;
     const char *name;
 } OPS[] = {
-    {0, "ADD"},         {1, "AVERAGE_POOL_2D"},   {2, "CONCATENATION"}, {3, "CONV_2D"},
-    {4, "DEPTHWISE_CONV_2D"}, {6, "DEQUANTIZE"},  {9, "FULLY_CONNECTED"}, {14, "LOGISTIC"},
-    {17, "MAX_POOL_2D"}, {18, "MUL"},             {19, "RELU"},         {21, "RELU6"},
-    {22, "RESHAPE"},    {23, "RESIZE_BILINEAR"},  {25, "SOFTMAX"},      {28, "TANH"},
-    {34, "PAD"},        {40, "MEAN"},             {41, "SUB"},          {114, "QUANTIZE"},
+    {0, "ADD"}, {1, "AVERAGE_POOL_2D"}, {2, "CONCATENATION"},
+    {3, "CONV_2D"}, {4, "DEPTHWISE_CONV_2D"}, {6, "DEQUANTIZE"},
+    {9, "FULLY_CONNECTED"}, {14, "LOGISTIC"}, {17, "MAX_POOL_2D"},
+    {18, "MUL"}, {19, "RELU"}, {21, "RELU6"},
+    {22, "RESHAPE"}, {23, "RESIZE_BILINEAR"}, {25, "SOFTMAX"},
+    {28, "TANH"}, {34, "PAD"}, {40, "MEAN"},
+    {41, "SUB"}, {114, "QUANTIZE"},
 };
 
 static void fail(const char *what, const char *which) {

@@ -136,9 +136,9 @@ def millions(n: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left and the others to the right."""
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *cells]
+def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table, the first `left` columns to the left and the others to the right."""
+    lines = [headings, ["---"] * left + ["---:"] * (len(headings) - left), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

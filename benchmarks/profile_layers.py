@@ -54,7 +54,7 @@ def profile(generated: runner.Generated, cpu: str) -> list[Layer]:
     steps = lowered.steps
     # Two before the loop; in each run one before it and one after each op; one at the end.
     if len(marks) != 2 * len(steps) + 5:
-        raise QgenError(f"{lowered.name}: {len(marks)} marks for 2 runs of {len(steps)} ops")
+        raise AssertionError(f"{lowered.name}: {len(marks)} marks for 2 runs of {len(steps)} ops")
     spent = [b - a for a, b in itertools.pairwise(marks)]
     call = spent[0]
     *second, rest = [n - call for n in spent[3 + len(steps) :]]
