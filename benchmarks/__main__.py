@@ -152,12 +152,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         paths = runner.models(options.models, options.folder)
         peer = litert_peer.set_up()
-        found = [models.figures(path, [PROFILED], options.target) for path in paths]
-        compared = litert_peer.compare(peer, paths, options.cpu, options.target)
-        layers = {
-            path.stem: profile_layers.profile(runner.generate(path, options.target), PROFILED)
-            for path in paths
-        }
+        # Once: all tables are then of the same code.
+        generated = [runner.generate(path, options.target) for path in paths]
+        found = [models.figures(g, [PROFILED]) for g in generated]
+        compared = litert_peer.compare(peer, generated, options.cpu)
+        layers = {g.path.stem: profile_layers.profile(g, PROFILED) for g in generated}
         text = page(found, compared, layers, options.target)
         if options.write:
             write_files({options.write: text.encode()})

@@ -142,15 +142,14 @@ class Comparison:
 
 def compare(
     peer: Peer,
-    paths: Sequence[Path],
+    models: Sequence[runner.Generated],
     cpus: Sequence[str],
-    target: str = "aarch64",
     progress: Callable[[str], None] = lambda what: None,
 ) -> list[Comparison]:
     """All models on all CPUs. Raises QgenError where something does not build or run."""
     found = []
-    for path in paths:
-        generated = runner.generate(path, target)
+    for generated in models:
+        path = generated.path
         with tempfile.TemporaryDirectory(prefix="qgen-bench-") as folder:
             exe = runner.build(generated, Path(folder))
             for cpu in cpus:
@@ -195,7 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = (lambda what: print(what, file=sys.stderr)) if sys.stderr.isatty() else lambda _: None
     try:
         paths = runner.models(options.models, options.folder)
-        found = compare(set_up(), paths, options.cpu, options.target, status)
+        peer = set_up()
+        generated = [runner.generate(path, options.target) for path in paths]
+        found = compare(peer, generated, options.cpu, status)
     except QgenError as e:
         print(e, file=sys.stderr)
         return 2

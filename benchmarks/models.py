@@ -58,16 +58,15 @@ class Figures:
     instructions: dict[str, int]
 
 
-def figures(path: Path, cpus: Sequence[str], target: str = "aarch64") -> Figures:
-    """Generate, compile and run one model. Raises QgenError where that is not possible."""
-    generated = runner.generate(path, target)
+def figures(generated: runner.Generated, cpus: Sequence[str]) -> Figures:
+    """Compile and run one model. Raises QgenError where that is not possible."""
     lowered = generated.lowered
     sizes = measure(lowered, generated.texts)
     with tempfile.TemporaryDirectory(prefix="qgen-bench-") as folder:
         exe = runner.build(generated, Path(folder))
         instructions = {cpu: runner.instructions(exe, cpu) for cpu in cpus}
     return Figures(
-        name=path.stem,
+        name=generated.path.stem,
         macs=generated.macs,
         generate_s=generated.seconds,
         compile_s=sizes.cc_seconds,
@@ -164,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         paths = runner.models(options.models, options.folder)
-        found = [figures(path, options.cpu, options.target) for path in paths]
+        found = [figures(runner.generate(path, options.target), options.cpu) for path in paths]
     except QgenError as e:
         print(e, file=sys.stderr)
         return 2

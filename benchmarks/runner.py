@@ -34,10 +34,12 @@ class Generated:
     """A model lowered and printed.
 
     Attributes:
+        path: of the model.
         texts: the generated files.
         seconds: from the model file to the text.
     """
 
+    path: Path
     lowered: Lowered
     texts: dict[str, str]
     seconds: float
@@ -71,7 +73,7 @@ def generate(path: Path, target: str = "aarch64") -> Generated:
     started = time.perf_counter()
     lowered = lower(load_model(path), target_by_name(target))
     texts = emit(lowered, Provenance("benchmark", path.name, "0" * 64))
-    return Generated(lowered, texts, time.perf_counter() - started)
+    return Generated(path, lowered, texts, time.perf_counter() - started)
 
 
 def build(generated: Generated, folder: Path, *, marks: bool = False) -> Path:
