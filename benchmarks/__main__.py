@@ -55,10 +55,12 @@ completely; `--models DIR` names another folder.
 
 Executed instructions per inference, by a plugin of the emulator (`benchmarks/insn_count.c`): the
 count of a run with N + n inferences less that of a run with N, divided by n, so that start-up
-cancels. One thread; inputs are the same pseudo-random bytes for all programs. qgen's figures are the
-same in every run, LiteRT's to about 0.1 %. They are exact, but they are **not time**: an emulator
-knows neither caches nor pipelines, and a core may take one cycle for one instruction and four for
-another. Seconds and milliseconds vary
+cancels. One thread; inputs are the same pseudo-random bytes for all programs. qgen's figures
+are the same in every run, LiteRT's to about 0.1 %. They are exact, but they are **not time**: an
+emulator knows neither caches nor pipelines, and a core may take one cycle for one instruction and
+four for another.
+
+Seconds and milliseconds vary
 from run to run and are those of whatever made this page, here {platform.machine()} with
 {os.cpu_count()} cores and other work on it.
 
