@@ -64,7 +64,7 @@ def _indented(text: str) -> Iterator[str]:
 def _wrapped(line: str) -> Iterator[str]:
     """Break an over-long line after a comma, two levels deeper than it starts."""
     indent = " " * (len(line) - len(line.lstrip()) + 2 * INDENT)
-    while len(line) > WIDTH and not line.lstrip().startswith(("/*", "*", '"', "#")):
+    while len(line) > WIDTH and not line.lstrip().startswith(("/*", "*", "#")):
         cut = line.rfind(", ", len(indent), WIDTH)
         if cut < 0:
             break

@@ -17,7 +17,7 @@ from qgen.ir.types import DType, Rounding
 from qgen.targets import gemm, portable
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
-from qgen.targets.neon import FILL, FINISH, GATHER, NEON, ROW_SUM, finish_vars
+from qgen.targets.neon import FILL, FINISH_VECTORS, GATHER, NEON, ROW_SUM, finish_vars
 from qgen.targets.pool_neon import ROWS as POOL_ROWS
 from qgen.targets.spec import KernelSpec, Prepared, Target
 from qgen.toolchain.cc import Toolchain
@@ -44,11 +44,11 @@ def _gemm(
     rounding = op.rounding(rounding)
     packed = gemm.pack(op, rounding)
     rows = 4 if pixels >= 4 else 1
-    kernel = gemm.helper(rows, packed, rounding)
-    depth = packed.k16 * gemm.STEP + packed.k8 * gemm.LANES
+    kernel = gemm.helper(rows, packed, rounding, op)
+    depth = packed.row
     incomplete = depth > op.weight_matrix().shape[0]
     wanted = (
-        (FINISH, True),
+        (FINISH_VECTORS, True),
         (FILL, gather and (incomplete or padded)),
         (GATHER, gather),
         (ROW_SUM, packed.row_sums),
@@ -67,8 +67,6 @@ def _gemm(
         "blocks": packed.blocks,
         "block_bytes": depth * gemm.CHANNELS,
         "block_words": packed.parameters[0].size,
-        "k16": packed.k16,
-        "k8": packed.k8,
         "O": op.channels,
         "X": op.x.dtype,
         "in_flip": -128 if flip else 0,
@@ -104,7 +102,7 @@ def _fully_connected(op: FullyConnected, rounding: Rounding) -> Prepared:
 
 ROWS = (
     KernelSpec(
-        name="qs8_conv2d__neon_4x4c16",
+        name="qs8_conv2d__neon_4x4c32",
         op="conv2d",
         template="conv2d/neon_gemm.c.j2",
         requires=NEON,
@@ -114,7 +112,7 @@ ROWS = (
         regs=gemm.register_plan(4),
     ),
     KernelSpec(
-        name="qs8_fully_connected__neon_4x4c16",
+        name="qs8_fully_connected__neon_4x4c32",
         op="fully_connected",
         template="fully_connected/neon_gemm.c.j2",
         requires=NEON,

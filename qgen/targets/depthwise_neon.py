@@ -161,6 +161,9 @@ def _sixteen(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "shift": int(shift[0]),
             "hoisted": len(taps) <= HOISTED_TAPS,
             "tall": bool(op.window.h.before or op.window.h.after),
+            "steps": middle["count"] > 1
+            or bool(middle["first"])
+            or any(c for row in (*before, middle["columns"], *after) for c in row),
             "groups": runs,
             "order": order,
             "before": before,

@@ -15,21 +15,23 @@ import numpy as np
 from qgen.ir.linear import Linear
 from qgen.ir.numerics import INT32_MAX, LOW_BITS
 from qgen.ir.types import Array, DType, Rounding
+from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.spec import Constant, Helper, RegPlan
 
 CHANNELS = 4  # output channels of one block
-STEP = 16  # products of one step
+STEP = 32  # products of one step
 LANES = 8
+DEEP = STEP // LANES  # products of one step that meet in a lane
 INT16_MAX = 2**15 - 1
 
 
 def register_plan(rows: int) -> RegPlan:
-    """Vector registers of the kernel for 1 or 4 rows; v12 to v15 stay free for its operands."""
+    """Vector registers of the kernel for 1 or 4 rows."""
     return RegPlan(
         {
-            "a": tuple(range(rows)),
-            "b": (4, 5, 6, 7),
+            "a": tuple(range(2 * rows)),
             "product": tuple(range(8, 8 + rows)),
+            "b": (12, 13, 14, 15),
             "acc": tuple(range(16, 16 + CHANNELS * rows)),
         }
     )
@@ -42,21 +44,25 @@ class Packed:
     Attributes:
         weights: int8, blocks of 4 channels; the last overlaps its neighbour if channels are not
             a multiple of 4.
-        parameters: int32 rows of 4 per block: bias, M0, shift and what the variant adds.
-        depth: products that share an int16 lane, 2 where the proof holds.
+        parameters: int32 [block][row][4]: flags, bias, M0, shift and what the variant adds.
+        row: bytes of an input row, K rounded up to a multiple of 8.
+        blocks: blocks without the overlapping one.
+        pairs: 2 if any two products of a lane fit int16 in every block, else 1.
+        deep: per block, whether the 4 products of a step fit.
         row_sums: some channel needs the sum of its input row, (Q15).
+        left_shift: some multiplier is above 1.
         lane_bound: largest |int16 lane| that any input can produce.
     """
 
     weights: Array
     parameters: Array
-    depth: int
+    row: int
+    blocks: int
+    pairs: int
+    deep: tuple[bool, ...]
     row_sums: bool
     left_shift: bool
     lane_bound: int
-    blocks: int
-    k16: int
-    k8: int
 
 
 def fold_zero_points(op: Linear) -> tuple[Array, Array, Array]:
@@ -78,46 +84,48 @@ def fold_zero_points(op: Linear) -> tuple[Array, Array, Array]:
 
 
 def pack(op: Linear, rounding: Rounding) -> Packed:
-    """Fold zero points, prove the depth, and put weights into reading order."""
+    """Fold zero points, prove the depth of each block, and put weights into reading order."""
+    assert op.m0 is not None and op.shift is not None
     weights, bias, factor = fold_zero_points(op)
     k, channels = weights.shape
-    padded = -(-k // LANES) * LANES
-    w = np.zeros((padded, channels), np.int8)
+    row = -(-k // LANES) * LANES
+    w = np.zeros((row, channels), np.int8)
     w[:k] = weights
-    k16, k8 = padded // STEP, padded % STEP // LANES
-    lane = _lane_bound(w[: k16 * STEP])
-    starts = [*range(0, channels - CHANNELS + 1, CHANNELS)]
-    if channels % CHANNELS:
-        starts.append(channels - CHANNELS)
-    columns = [w[:, s : s + CHANNELS].T for s in starts]
-    split = k16 * STEP
-    blocks = [
-        np.concatenate(
-            [
-                c[:, :split].reshape(CHANNELS, k16, STEP).transpose(1, 0, 2).reshape(-1),
-                c[:, split:].reshape(-1),
-            ]
-        )
-        for c in columns
-    ]
-    assert op.m0 is not None and op.shift is not None
+    starts = block_starts(channels, CHANNELS)
+    blocks = [w[:, s : s + CHANNELS] for s in starts]
+    pairs = max(lane_bound(b, 2) for b in blocks) <= INT16_MAX
+    deep = [lane_bound(b, DEEP) <= INT16_MAX for b in blocks]
     rows = [bias, op.m0.const, op.shift.const]
     if rounding is Rounding.NEAREST:
         rows.append(op.m1.const if op.m1 is not None else np.zeros(channels, np.int32))
     if factor.any():
         rows.append(factor)
-    parameters = np.stack([np.stack([r[s : s + CHANNELS] for r in rows]) for s in starts])
+    flags = np.zeros((len(starts), 1, CHANNELS), np.int64)
+    flags[:, 0, 0] = deep
     return Packed(
-        weights=np.concatenate(blocks),
-        parameters=parameters.astype(np.int32),
-        depth=2 if lane <= INT16_MAX else 1,
+        weights=np.concatenate([_reading_order(b) for b in blocks]),
+        parameters=np.concatenate([flags, by_blocks(rows, starts, CHANNELS)], 1).astype(np.int32),
+        row=row,
+        blocks=channels // CHANNELS,
+        pairs=2 if pairs else 1,
+        deep=tuple(deep),
         row_sums=bool(factor.any()),
         left_shift=bool((op.shift.const > 0).any()),
-        lane_bound=lane,
-        blocks=channels // CHANNELS,
-        k16=k16,
-        k8=k8,
+        lane_bound=max(
+            lane_bound(b, DEEP if d else 2 if pairs else 1)
+            for b, d in zip(blocks, deep, strict=True)
+        ),
     )
+
+
+def _reading_order(block: Array) -> Array:
+    """[K][4] as [K / 32][4][32], then the rest of K as [4][16] and [4][8]."""
+    parts, at = [], 0
+    for width in (STEP, 16, LANES):
+        while len(block) - at >= width:
+            parts.append(block[at : at + width].T.reshape(-1))
+            at += width
+    return np.concatenate(parts)
 
 
 def overflow_reason(op: Linear) -> str:
@@ -128,76 +136,100 @@ def overflow_reason(op: Linear) -> str:
     return "partial sums may exceed int32" if widest.max() > INT32_MAX else ""
 
 
-def _lane_bound(w: Array) -> int:
-    """(Q16) Largest magnitude of x0*w0 + x1*w1 over all int8 x, for the pairs that share a lane."""
-    if not w.size:
-        return 0
-    pairs = w.astype(np.int64).reshape(-1, 2, LANES, w.shape[1])
-    # x is -128 where that adds most: 128 |w| for w < 0, 127 w for w > 0; and the other way round.
-    up = np.where(pairs < 0, -128 * pairs, 127 * pairs).sum(axis=1)
-    down = np.where(pairs > 0, 128 * pairs, -127 * pairs).sum(axis=1) - 1
-    return int(max(up.max(), down.max()))
+def lane_bound(block: Array, depth: int) -> int:
+    """(Q16) Largest magnitude of an int16 lane over all int8 inputs, for weights [K][channels].
+
+    `depth` products meet in a lane between SADALPs: those of weights 8 apart. A lane holds one more
+    below zero than above, which the bound takes into account.
+    """
+    steps = block[: len(block) // STEP * STEP].astype(np.int64)
+    rest = block[len(steps) : len(block) // 16 * 16].astype(np.int64)
+    # 16 products are one pair per lane; the last 8 are alone.
+    runs = [steps.reshape(-1, depth, LANES, block.shape[1])]
+    runs.append(rest.reshape(-1, min(depth, 2), LANES, block.shape[1]))
+    widest = 0
+    for run in runs:
+        if run.size:
+            up = np.where(run < 0, -128 * run, 127 * run).sum(axis=1)
+            down = np.where(run > 0, 128 * run, -127 * run).sum(axis=1) - 1
+            widest = max(widest, int(up.max()), int(down.max()))
+    return widest
 
 
-def helper(rows: int, packed: Packed, rounding: Rounding) -> Helper:
+def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
     """The instance of the kernel that an op needs."""
     regs = register_plan(rows)
+    left = packed.left_shift and rounding is Rounding.GEMMLOWP
+    clamped = needs_clamp(op)
+    floor = ties_are_dead(op) and rounding is Rounding.GEMMLOWP
     traits = {
-        "depth1": packed.depth == 1,
+        "alone": packed.pairs == 1,
         "sums": packed.row_sums,
-        "left": packed.left_shift and rounding is Rounding.GEMMLOWP,
+        "left": left,
+        "floor": floor,
+        "clamp": clamped,
         rounding.value: rounding is not Rounding.GEMMLOWP,
     }
-    name = "_".join([f"gemm_{rows}x{CHANNELS}", *(t for t, present in traits.items() if present)])
-    rows_range = range(rows)
     # Early clobber: an input of equal value must not share a register that the loop changes.
-    outputs = [f'[a{i}] "+&r"(a{i})' for i in rows_range] + [
-        f'[y{i}] "+&r"(y{i})' for i in rows_range
-    ]
-    outputs += ['[w] "+&r"(w)', '[q] "+&r"(q)', '[blocks] "+&r"(blocks)', '[left] "=&r"(left)']
-    operands = ['[k16] "r"(k16)', '[row] "r"(row)']
-    operands += ['[sums] "r"(sums)'] if packed.row_sums else []
-    operands += [f'[{v}] "w"({v})' for v in ("zero", "low", "high", "flip")]
+    changed = [f"a{i}" for i in range(rows)] + [f"y{i}" for i in range(rows)] + ["w", "q", "blocks"]
+    inputs = ["row", "out"] + (["sums"] if packed.row_sums else [])
     return Helper(
-        name,
+        "_".join([f"gemm_{rows}x{CHANNELS}", *(t for t, present in traits.items() if present)]),
         "helpers/gemm_neon.c.j2",
         {
             "mr": rows,
             "regs": regs,
-            "depth": packed.depth,
+            "pairs": packed.pairs,
             "rowsum": packed.row_sums,
             "nearest": rounding is Rounding.NEAREST,
-            "requantize": requantize_lines(regs, rows, rounding, packed.left_shift),
-            "outputs": outputs,
-            "operands": operands,
+            "clamped": clamped,
+            "requantize": requantize_lines(regs, rows, rounding, left=left, floor=floor),
+            "outputs": [f'[{v}] "+&r"({v})' for v in changed] + ['[left] "=&r"(left)'],
+            "operands": [f'[{v}] "r"({v})' for v in inputs],
             "clobbers": [f'"{c}"' for c in (*regs.clobbers, "cc", "memory")],
         },
     )
 
 
-def requantize_lines(regs: RegPlan, rows: int, rounding: Rounding, left: bool) -> Mapping[str, Any]:
+def needs_clamp(op: Linear) -> bool:
+    """False where saturation to int8 is all the clamp that an op has."""
+    full = (op.out.dtype.min, op.out.dtype.max)
+    return op.clamp != full or op.out.dtype is DType.U8
+
+
+def ties_are_dead(op: Linear) -> bool:
+    """True where results below the zero point are clamped: a negative tie never shows (Q3c)."""
+    return op.clamp is not None and op.clamp[0] >= op.out.zero
+
+
+def requantize_lines(
+    regs: RegPlan, rows: int, rounding: Rounding, *, left: bool, floor: bool
+) -> Mapping[str, Any]:
     """Assembly that requantizes one register of 4 channels per row, in place.
 
     M0 is in b[1], the shift in b[2], m1 in b[3]; accumulator registers are free by now.
     """
     targets = [f"v{r}" for r in regs["product"]]
-    m0, shift, m1 = (f"v{r}" for r in regs["b"][1:])
+    m0, shift, m1 = (f"v{r}" for r in regs["b"][1:4])
     free = [f"v{r}" for r in regs["acc"]]
     lines: list[str] = []
     if rounding is Rounding.GEMMLOWP:
         if left:
-            up, zero = free[0], free[1]
+            up, zero = free[:2]
             lines += [f"movi {zero}.4s, #0", f"smax {up}.4s, {shift}.4s, {zero}.4s"]
             lines += [f"smin {shift}.4s, {shift}.4s, {zero}.4s"]
             lines += [f"sshl {t}.4s, {t}.4s, {up}.4s" for t in targets]
-        fix = free[4 : 4 + rows] if rows > 1 else free[2:3]
         lines += [f"sqrdmulh {t}.4s, {t}.4s, {m0}.4s" for t in targets]
-        lines += [f"and {f}.16b, {t}.16b, {shift}.16b" for f, t in zip(fix, targets, strict=True)]
-        lines += [f"sshr {f}.4s, {f}.4s, #31" for f in fix]
-        lines += [f"sqadd {t}.4s, {t}.4s, {f}.4s" for f, t in zip(fix, targets, strict=True)]
+        if not floor:
+            fixes = list(zip(free[2:], targets, strict=False))
+            lines += [f"and {f}.16b, {t}.16b, {shift}.16b" for f, t in fixes]
+            lines += [f"sshr {f}.4s, {f}.4s, #31" for f, _ in fixes]
+            lines += [f"sqadd {t}.4s, {t}.4s, {f}.4s" for f, t in fixes]
         lines += [f"srshl {t}.4s, {t}.4s, {shift}.4s" for t in targets]
-        title = "(Q3): SQRDMULH, then SRSHL with ties turned away from zero."
-        return {"title": title, "lines": lines}
+        ties = (
+            "negative ties are clamped away (Q3c)" if floor else "with ties turned away from zero"
+        )
+        return {"title": f"(Q3): SQRDMULH, then SRSHL; {ties}.", "lines": lines}
     high, low, wide, tie = free[:4]
     # The right shift of the 64-bit product is 31 - shift; SRSHL shifts right by negative amounts.
     lines += [f"movi {tie}.4s, #31", f"sub {shift}.4s, {shift}.4s, {tie}.4s"]
@@ -226,24 +258,18 @@ def requantize_lines(regs: RegPlan, rows: int, rounding: Rounding, left: bool) -
 
 def constants(packed: Packed) -> dict[str, Constant]:
     """The packed arrays as the generated file prints them."""
-    names = ["bias", "M0", "shift"]
     return {
-        "w": Constant(
-            packed.weights, "w' in reading order: blocks of 4 channels, 16 products deep"
-        ),
-        "q": Constant(packed.parameters, f"per block of 4 channels: {', '.join(names)}, ..."),
+        "w": Constant(packed.weights, "w' in reading order: see the kernel"),
+        "q": Constant(packed.parameters, "per block of 4 channels: see the kernel"),
     }
 
 
 def notes(packed: Packed, rows: int) -> tuple[str, ...]:
     """Proof and register plan for the comment above an op."""
-    if packed.depth == 2:
-        proof = f"int16 lanes: two products reach at most {packed.lane_bound} of {INT16_MAX}"
-    else:
-        proof = f"int16 lanes: two products could reach {packed.lane_bound}, so one at a time"
     zero = "row sums for channels whose w - Zw leaves int8" if packed.row_sums else "no row sums"
     return (
-        proof,
+        f"int16 lanes (Q16): {DEEP} products in {sum(packed.deep)} of {len(packed.deep)} blocks, "
+        f"{packed.pairs} in the others; at most {packed.lane_bound} of {INT16_MAX}",
         f"zero points folded into the bias (Q15); {zero}",
         f"regs: {register_plan(rows)}",
     )

@@ -82,12 +82,26 @@ def test_every_row_is_reached(target: str) -> None:
 
 
 def missing_gemms(helpers: set[str]) -> set[str]:
-    """Instances of the matrix kernel that no case needs: rows x depth x sums x rounding."""
+    """Instances and traits of the matrix kernel that no case needs.
+
+    All combinations of what changes the arithmetic; of the traits that drop dead code each alone.
+    """
+    found = {tuple(h.split("_")[1:]) for h in helpers if h.startswith("gemm_")}
+    arithmetic = {"alone", "sums", "left", "single", "nearest"}
+    instances = {tuple(t for t in h if t in arithmetic or t == h[0]) for h in found}
     wanted = {
-        f"gemm_{rows}x4{depth}{sums}{end}"
+        (f"{rows}x4", *depth, *sums, *end)
         for rows in (1, 4)
-        for depth in ("", "_depth1")
-        for sums in ("", "_sums")
-        for end in ("", "_left", "_single", "_nearest")
+        for depth in ((), ("alone",))
+        for sums in ((), ("sums",))
+        for end in ((), ("left",), ("single",), ("nearest",))
     }
-    return wanted - helpers
+    traits = {
+        (rows, trait, trait in h)
+        for h in found
+        for rows in ("1x4", "4x4")
+        for trait in ("floor", "clamp")
+        if h[0] == rows
+    }
+    every = {(r, t, on) for r in ("1x4", "4x4") for t in ("floor", "clamp") for on in (True, False)}
+    return {"_".join(w) for w in wanted - instances} | {str(t) for t in every - traits}

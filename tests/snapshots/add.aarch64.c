@@ -38,7 +38,7 @@ static void t_store_part(void *to, int8x8_t v, int32_t count)
     }
 }
 
-/* v * m0 * 2^(shift - 31), (Q3): SQRDMULH, then SRSHL with ties turned away from zero; shift <= 0. */
+/* v * m0 * 2^(shift - 31) for shift <= 0, (Q3): SQRDMULH, then SRSHL with ties away from zero. */
 static inline int32x4_t t_requantize_s32_gemmlowp(int32x4_t v, int32x4_t m0, int32x4_t shift)
 {
     v = vqrdmulhq_s32(v, m0);

@@ -22,7 +22,7 @@ static inline int32x4x2_t t_tap(int32x4x2_t acc, int8x8_t x, int16x8_t w, int8x8
     return acc;
 }
 
-/* v * m0 * 2^(shift - 31), (Q3): SQRDMULH, then SRSHL with ties turned away from zero; shift <= 0. */
+/* v * m0 * 2^(shift - 31) for shift <= 0, (Q3): SQRDMULH, then SRSHL with ties away from zero. */
 static inline int32x4_t t_requantize_s32_gemmlowp(int32x4_t v, int32x4_t m0, int32x4_t shift)
 {
     v = vqrdmulhq_s32(v, m0);
@@ -34,7 +34,7 @@ static inline int32x4_t t_requantize_s32_gemmlowp(int32x4_t v, int32x4_t m0, int
  * y[n, i, j, c*m + k] = requantize(sum over kh, kw of (x[.., c] - Z_x) * (w - Z_w) + b).
  * x i8[1, 4, 4, 10] zero 5; y i8[1, 4, 4, 10] zero 0
  * accumulator in [-26280, 27270], inside int32 */
-/* w - Zw: blocks of 8 channels, [tap][8] */
+/* w - Zw: [block][tap][8] */
 static const int16_t t_w_00[144] = {
     -50, -49, -48, -47, -46, -45, -44, -43,
     -40, -39, -38, -37, -36, -35, -34, -33,

@@ -1,8 +1,8 @@
-/* What the end of a kernel needs: zero point and clamp in int8; flip is -128 for uint8 results. */
-typedef struct t_finish {
-    int16_t zero;
-    int8_t low, high, flip;
-} t_finish;
+/* What the end of a matrix kernel needs, as vectors: zero point, clamp, flip. */
+typedef struct t_finish_vectors {
+    int16_t zero[8];
+    int8_t low[16], high[16], flip[16];
+} t_finish_vectors;
 
 /* The empty asm keeps the compiler from turning the loop into a call of memset. */
 static void t_fill(void *to, int value, size_t bytes)
@@ -19,147 +19,291 @@ static void t_fill(void *to, int value, size_t bytes)
     }
 }
 
-/* Copy bytes and flip their top bits where the source is uint8. Rows of a patch are short: 16 at a
- * time, the last 16 overlapping; the empty asm keeps the compiler from calling memcpy. */
+/* Copy bytes, flipping their top bits where the source is uint8. Rows of a patch are short: 16 or 8
+ * at a time, the last overlapping; the empty asm keeps the compiler from calling memcpy. */
 static void t_gather(int8_t *to, const void *from, int32_t bytes, int8_t flip)
 {
     const int8_t *f = (const int8_t *)from;
     const int8x16_t top = vdupq_n_s8(flip);
     int32_t i;
-    if (bytes < 16) {
+    if (bytes >= 16) {
+        for (i = 0; i < bytes - 16; i += 16) {
+            vst1q_s8(to + i, veorq_s8(vld1q_s8(f + i), top));
+            __asm__ volatile("" : : : "memory");
+        }
+        vst1q_s8(to + bytes - 16, veorq_s8(vld1q_s8(f + bytes - 16), top));
+    } else if (bytes >= 8) {
+        vst1_s8(to, veor_s8(vld1_s8(f), vget_low_s8(top)));
+        vst1_s8(to + bytes - 8, veor_s8(vld1_s8(f + bytes - 8), vget_low_s8(top)));
+    } else {
         for (i = 0; i < bytes; ++i) {
             to[i] = (int8_t)(f[i] ^ flip);
             __asm__ volatile("" : : : "memory");
         }
-        return;
     }
-    for (i = 0; i < bytes - 16; i += 16) {
-        vst1q_s8(to + i, veorq_s8(vld1q_s8(f + i), top));
-        __asm__ volatile("" : : : "memory");
-    }
-    vst1q_s8(to + bytes - 16, veorq_s8(vld1q_s8(f + bytes - 16), top));
 }
 
-/* 1 rows x 4 output channels, 16 products deep per step (Appendix B).
- *   acc[i][j] += a[i][0..15] . w[j][0..15], kept as four partial sums per register
- * registers: a v0 | b v4-v7 | product v8 | acc v16-v19
- * step: 1 + 2 loads, 8 SMULL/SMLAL, 4 SADALP for 64 products
- * Two products share an int16 lane before SADALP: each caller proves that they fit.
- *   a      rows of k16 * 16 + k8 * 8 bytes
- *   w      blocks of 4 channels: per 16 products [4][16], then for k8 [4][8]
- *   q      per block: bias[4], M0[4], shift[4], m1[4]
+/* 1 rows x 4 output channels (Appendix B): acc[i][j] = sum of a[i][k] * w[j][k], four partial sums
+ * per register. registers: a v0-v1 | product v8 | b v12-v15 | acc v16-v19
+ * Int16 lanes take 4 products between SADALPs in blocks whose weights allow it, else 2 (Q16).
+ *   a      rows of `row` bytes, a multiple of 8
+ *   w      blocks of 4 channels: [row / 32][4][32], then [4][16] and [4][8] as `row` needs them
+ *   q      per block: {4 products per lane?, 0, 0, 0}, bias[4], M0[4], shift[4], m1[4]
  *   y      first of 4 channels of each row; blocks follow each other */
 static void t_gemm_1x4_nearest(
     const int8_t *const *a, const int8_t *w, const int32_t *q, int8_t *const *y,
-    size_t blocks, size_t k16, size_t k8, t_finish out)
+    size_t blocks, size_t row, const t_finish_vectors *out)
 {
     const int8_t *a0 = a[0];
     int8_t *y0 = y[0];
-    const int16x8_t zero = vdupq_n_s16(out.zero);
-    const int8x16_t low = vdupq_n_s8(out.low);
-    const int8x16_t high = vdupq_n_s8(out.high);
-    const int8x16_t flip = vdupq_n_s8(out.flip);
-    const size_t row = k16 * 16 + k8 * 8;
     size_t left;
     __asm__ volatile(
         "1:\n\t"
+        "ldr %w[left], [%[q]], #16\n\t"
+        "cmp %[row], #32\n\t"
+        "b.lo 6f\n\t"
+        "cbz %w[left], 4f\n\t"
+        /* Four products per lane. */
+        "lsr %[left], %[row], #5\n\t"
+        "ldp q0, q1, [%[a0]], #32\n\t"
+        "ldp q12, q13, [%[w]], #32\n\t"
+        "ldp q14, q15, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "smlal v8.8h, v1.8b, v13.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v13.16b\n\t"
+        "saddlp v16.4s, v8.8h\n\t"
+        "ldp q12, q13, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "smlal v8.8h, v1.8b, v15.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v15.16b\n\t"
+        "saddlp v17.4s, v8.8h\n\t"
+        "ldp q14, q15, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "smlal v8.8h, v1.8b, v13.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v13.16b\n\t"
+        "saddlp v18.4s, v8.8h\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "smlal v8.8h, v1.8b, v15.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v15.16b\n\t"
+        "saddlp v19.4s, v8.8h\n\t"
+        "b 3f\n\t"
+        "2:\n\t"
+        "ldp q0, q1, [%[a0]], #32\n\t"
+        "ldp q12, q13, [%[w]], #32\n\t"
+        "ldp q14, q15, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "smlal v8.8h, v1.8b, v13.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v13.16b\n\t"
+        "sadalp v16.4s, v8.8h\n\t"
+        "ldp q12, q13, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "smlal v8.8h, v1.8b, v15.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v15.16b\n\t"
+        "sadalp v17.4s, v8.8h\n\t"
+        "ldp q14, q15, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "smlal v8.8h, v1.8b, v13.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v13.16b\n\t"
+        "sadalp v18.4s, v8.8h\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "smlal v8.8h, v1.8b, v15.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v15.16b\n\t"
+        "sadalp v19.4s, v8.8h\n\t"
+        "3:\n\t"
+        "subs %[left], %[left], #1\n\t"
+        "b.ne 2b\n\t"
+        "b 7f\n\t"
+        "4:\n\t"
+        "lsr %[left], %[row], #5\n\t"
+        "ldp q0, q1, [%[a0]], #32\n\t"
+        "ldp q12, q13, [%[w]], #32\n\t"
+        "ldp q14, q15, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "saddlp v16.4s, v8.8h\n\t"
+        "smull v8.8h, v1.8b, v13.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v13.16b\n\t"
+        "sadalp v16.4s, v8.8h\n\t"
+        "ldp q12, q13, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "saddlp v17.4s, v8.8h\n\t"
+        "smull v8.8h, v1.8b, v15.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v15.16b\n\t"
+        "sadalp v17.4s, v8.8h\n\t"
+        "ldp q14, q15, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "saddlp v18.4s, v8.8h\n\t"
+        "smull v8.8h, v1.8b, v13.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v13.16b\n\t"
+        "sadalp v18.4s, v8.8h\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "saddlp v19.4s, v8.8h\n\t"
+        "smull v8.8h, v1.8b, v15.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v15.16b\n\t"
+        "sadalp v19.4s, v8.8h\n\t"
+        "b 51f\n\t"
+        "5:\n\t"
+        "ldp q0, q1, [%[a0]], #32\n\t"
+        "ldp q12, q13, [%[w]], #32\n\t"
+        "ldp q14, q15, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "sadalp v16.4s, v8.8h\n\t"
+        "smull v8.8h, v1.8b, v13.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v13.16b\n\t"
+        "sadalp v16.4s, v8.8h\n\t"
+        "ldp q12, q13, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "sadalp v17.4s, v8.8h\n\t"
+        "smull v8.8h, v1.8b, v15.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v15.16b\n\t"
+        "sadalp v17.4s, v8.8h\n\t"
+        "ldp q14, q15, [%[w]], #32\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "sadalp v18.4s, v8.8h\n\t"
+        "smull v8.8h, v1.8b, v13.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v13.16b\n\t"
+        "sadalp v18.4s, v8.8h\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "sadalp v19.4s, v8.8h\n\t"
+        "smull v8.8h, v1.8b, v15.8b\n\t"
+        "smlal2 v8.8h, v1.16b, v15.16b\n\t"
+        "sadalp v19.4s, v8.8h\n\t"
+        "51:\n\t"
+        "subs %[left], %[left], #1\n\t"
+        "b.ne 5b\n\t"
+        "b 7f\n\t"
+        /* Short rows. */
+        "6:\n\t"
+        "tbz %[row], #4, 61f\n\t"
+        "ldr q0, [%[a0]], #16\n\t"
+        "ldr q12, [%[w]], #16\n\t"
+        "ldr q14, [%[w]], #16\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "saddlp v16.4s, v8.8h\n\t"
+        "ldr q12, [%[w]], #16\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "saddlp v17.4s, v8.8h\n\t"
+        "ldr q14, [%[w]], #16\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
+        "saddlp v18.4s, v8.8h\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
+        "saddlp v19.4s, v8.8h\n\t"
+        "b 8f\n\t"
+        "61:\n\t"
         "movi v16.4s, #0\n\t"
         "movi v17.4s, #0\n\t"
         "movi v18.4s, #0\n\t"
         "movi v19.4s, #0\n\t"
-        "mov %[left], %[k16]\n\t"
-        "cbz %[left], 3f\n\t"
-        "2:\n\t"
+        "b 8f\n\t"
+        /* What is left of a row: 16 and 8 products. */
+        "7:\n\t"
+        "tbz %[row], #4, 8f\n\t"
         "ldr q0, [%[a0]], #16\n\t"
-        "ldp q4, q5, [%[w]], #32\n\t"
-        "ldp q6, q7, [%[w]], #32\n\t"
-        "subs %[left], %[left], #1\n\t"
-        "smull v8.8h, v0.8b, v4.8b\n\t"
-        "smlal2 v8.8h, v0.16b, v4.16b\n\t"
+        "ldr q12, [%[w]], #16\n\t"
+        "ldr q14, [%[w]], #16\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
         "sadalp v16.4s, v8.8h\n\t"
-        "smull v8.8h, v0.8b, v5.8b\n\t"
-        "smlal2 v8.8h, v0.16b, v5.16b\n\t"
+        "ldr q12, [%[w]], #16\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
         "sadalp v17.4s, v8.8h\n\t"
-        "smull v8.8h, v0.8b, v6.8b\n\t"
-        "smlal2 v8.8h, v0.16b, v6.16b\n\t"
+        "ldr q14, [%[w]], #16\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v12.16b\n\t"
         "sadalp v18.4s, v8.8h\n\t"
-        "smull v8.8h, v0.8b, v7.8b\n\t"
-        "smlal2 v8.8h, v0.16b, v7.16b\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
+        "smlal2 v8.8h, v0.16b, v14.16b\n\t"
         "sadalp v19.4s, v8.8h\n\t"
-        "b.ne 2b\n\t"
-        "3:\n\t"
-        "tbz %[row], #3, 4f\n\t"
+        "8:\n\t"
+        "tbz %[row], #3, 9f\n\t"
         "ldr d0, [%[a0]], #8\n\t"
-        "ldp d4, d5, [%[w]], #16\n\t"
-        "ldp d6, d7, [%[w]], #16\n\t"
-        "smull v8.8h, v0.8b, v4.8b\n\t"
+        "ldp d12, d13, [%[w]], #16\n\t"
+        "ldp d14, d15, [%[w]], #16\n\t"
+        "smull v8.8h, v0.8b, v12.8b\n\t"
         "sadalp v16.4s, v8.8h\n\t"
-        "smull v8.8h, v0.8b, v5.8b\n\t"
+        "smull v8.8h, v0.8b, v13.8b\n\t"
         "sadalp v17.4s, v8.8h\n\t"
-        "smull v8.8h, v0.8b, v6.8b\n\t"
+        "smull v8.8h, v0.8b, v14.8b\n\t"
         "sadalp v18.4s, v8.8h\n\t"
-        "smull v8.8h, v0.8b, v7.8b\n\t"
+        "smull v8.8h, v0.8b, v15.8b\n\t"
         "sadalp v19.4s, v8.8h\n\t"
-        "4:\n\t"
+        "9:\n\t"
         /* Partial sums to sums: one register of 4 channels per row. */
-        "ldp q4, q5, [%[q]], #32\n\t"
-        "ldr q6, [%[q]], #16\n\t"
-        "ldr q7, [%[q]], #16\n\t"
+        "ldp q12, q13, [%[q]], #32\n\t"
+        "ldr q14, [%[q]], #16\n\t"
+        "ldr q15, [%[q]], #16\n\t"
         "addp v16.4s, v16.4s, v17.4s\n\t"
         "addp v18.4s, v18.4s, v19.4s\n\t"
         "addp v8.4s, v16.4s, v18.4s\n\t"
-        "add v8.4s, v8.4s, v4.4s\n\t"
+        "add v8.4s, v8.4s, v12.4s\n\t"
         /* (Q4): 64-bit product, rounded once, ties away from zero. */
         "movi v19.4s, #31\n\t"
-        "sub v6.4s, v6.4s, v19.4s\n\t"
-        "smull v16.2d, v8.2s, v5.2s\n\t"
-        "smull v18.2d, v8.2s, v7.2s\n\t"
+        "sub v14.4s, v14.4s, v19.4s\n\t"
+        "smull v16.2d, v8.2s, v13.2s\n\t"
+        "smull v18.2d, v8.2s, v15.2s\n\t"
         "ssra v16.2d, v18.2d, #22\n\t"
         "shl v18.2d, v18.2d, #42\n\t"
         "cmeq v18.2d, v18.2d, #0\n\t"
         "cmlt v19.2d, v16.2d, #0\n\t"
         "and v19.16b, v19.16b, v18.16b\n\t"
         "add v16.2d, v16.2d, v19.2d\n\t"
-        "sshll v18.2d, v6.2s, #0\n\t"
+        "sshll v18.2d, v14.2s, #0\n\t"
         "srshl v16.2d, v16.2d, v18.2d\n\t"
-        "smull2 v17.2d, v8.4s, v5.4s\n\t"
-        "smull2 v18.2d, v8.4s, v7.4s\n\t"
+        "smull2 v17.2d, v8.4s, v13.4s\n\t"
+        "smull2 v18.2d, v8.4s, v15.4s\n\t"
         "ssra v17.2d, v18.2d, #22\n\t"
         "shl v18.2d, v18.2d, #42\n\t"
         "cmeq v18.2d, v18.2d, #0\n\t"
         "cmlt v19.2d, v17.2d, #0\n\t"
         "and v19.16b, v19.16b, v18.16b\n\t"
         "add v17.2d, v17.2d, v19.2d\n\t"
-        "sshll2 v18.2d, v6.4s, #0\n\t"
+        "sshll2 v18.2d, v14.4s, #0\n\t"
         "srshl v17.2d, v17.2d, v18.2d\n\t"
         "sqxtn v8.2s, v16.2d\n\t"
         "sqxtn2 v8.4s, v17.2d\n\t"
-        /* Narrow with saturation, add the zero point, clamp, store 4 bytes per row. */
+        /* Narrow with saturation, add the zero point, store 4 bytes per row. */
+        "ldr q0, [%[out]]\n\t"
         "sqxtn v8.4h, v8.4s\n\t"
-        "sqadd v8.8h, v8.8h, %[zero].8h\n\t"
+        "sqadd v8.8h, v8.8h, v0.8h\n\t"
         "sqxtn v8.8b, v8.8h\n\t"
-        "smax v8.16b, v8.16b, %[low].16b\n\t"
-        "smin v8.16b, v8.16b, %[high].16b\n\t"
-        "eor v8.16b, v8.16b, %[flip].16b\n\t"
         "subs %[blocks], %[blocks], #1\n\t"
         "sub %[a0], %[a0], %[row]\n\t"
         "st1 {v8.s}[0], [%[y0]], #4\n\t"
         "b.ne 1b\n\t"
         : [a0] "+&r"(a0), [y0] "+&r"(y0), [w] "+&r"(w), [q] "+&r"(q), [blocks] "+&r"(blocks),
                 [left] "=&r"(left)
-        : [k16] "r"(k16), [row] "r"(row), [zero] "w"(zero), [low] "w"(low), [high] "w"(high),
-                [flip] "w"(flip)
-        : "v0", "v4", "v5", "v6", "v7", "v8", "v16", "v17", "v18", "v19", "cc", "memory");
+        : [row] "r"(row), [out] "r"(out)
+        : "v0", "v1", "v8", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "cc", "memory");
 }
 
-/* fully_connected "y"  <model>   kernel qs8_fully_connected__neon_4x4c16
+/* fully_connected "y"  <model>   kernel qs8_fully_connected__neon_4x4c32
  * Every row of x against every row of w.
  * x i8[1, 20] zero 0; y i8[1, 5] zero 0
  * accumulator in [-102870, 103680], inside int32
- * int16 lanes: two products reach at most 11776 of 32767
+ * int16 lanes (Q16): 4 products in 2 of 2 blocks, 2 in the others; at most 11776 of 32767
  * zero points folded into the bias (Q15); no row sums
- * regs: a v0 | b v4-v7 | product v8 | acc v16-v19 */
-/* w' in reading order: blocks of 4 channels, 16 products deep */
+ * regs: a v0-v1 | product v8 | b v12-v15 | acc v16-v19 */
+/* w' in reading order: see the kernel */
 static const int8_t t_w_00[192] = {
     -50, -49, -48, -47, -46, -45, -44, -43, -42, -41, -40, -39, -38, -37, -36, -35,
     -30, -29, -28, -27, -26, -25, -24, -23, -22, -21, -20, -19, -18, -17, -16, -15,
@@ -175,12 +319,14 @@ static const int8_t t_w_00[192] = {
     26, 27, 28, 29, 0, 0, 0, 0, 46, 47, 48, 49, 0, 0, 0, 0,
 };
 
-/* per block of 4 channels: bias, M0, shift, ... */
-static const int32_t t_q_00[32] = {
+/* per block of 4 channels: see the kernel */
+static const int32_t t_q_00[40] = {
+    1, 0, 0, 0,
     0, 10, 20, 30,
     1374389504, 1374389504, 1374389504, 1374389504,
     -6, -6, -6, -6,
     0, 0, 0, 0,
+    1, 0, 0, 0,
     10, 20, 30, 40,
     1374389504, 1374389504, 1374389504, 1374389504,
     -6, -6, -6, -6,
@@ -189,7 +335,13 @@ static const int32_t t_q_00[32] = {
 
 T_OP static void t_00_y(const int8_t *x, int8_t *y, int8_t *scratch)
 {
-    static const t_finish out = { 0, -128, 127, 0 };
+    static const t_finish_vectors out = {
+        { 0, 0, 0, 0, 0, 0, 0, 0 },
+        { -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128,
+                -128 },
+        { 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127 },
+        { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 },
+    };
     int32_t tile, i;
     /* Bytes behind a row meet zero weights, but must be initialised. */
     t_fill(scratch, 0, 24);
@@ -203,10 +355,10 @@ T_OP static void t_00_y(const int8_t *x, int8_t *y, int8_t *scratch)
             a[i] = scratch + i * 24;
             to[i] = (int8_t *)y + (first + i) * 5;
         }
-        t_gemm_1x4_nearest(a, t_w_00, t_q_00, to, 1, 1, 1, out);
+        t_gemm_1x4_nearest(a, t_w_00, t_q_00, to, 1, 24, &out);
         for (i = 0; i < 1; ++i) {
             to[i] = (int8_t *)y + (first + i) * 5 + 1;
         }
-        t_gemm_1x4_nearest(a, t_w_00 + 96, t_q_00 + 16, to, 1, 1, 1, out);
+        t_gemm_1x4_nearest(a, t_w_00 + 96, t_q_00 + 20, to, 1, 24, &out);
     }
 }

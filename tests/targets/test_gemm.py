@@ -39,18 +39,19 @@ def dense(w: Array, x_zero: int = 0, w_zero: int = 0, x_kind: DType = DType.I8) 
 
 
 def unpacked(packed: gemm.Packed, channels: int) -> Array:
-    """[padded K, channels] from the order in which the kernel reads."""
+    """[row, channels] from the order in which the kernel reads."""
     starts = [*range(0, channels - CHANNELS + 1, CHANNELS)]
     starts += [channels - CHANNELS] if channels % CHANNELS else []
-    depth = packed.k16 * STEP + packed.k8 * LANES
-    w = np.zeros((depth, channels), np.int8)
+    widths = [STEP] * (packed.row // STEP)
+    widths += [w for w in (16, 8) if packed.row % STEP & w]
+    w = np.zeros((packed.row, channels), np.int8)
     read = iter(packed.weights.tolist())
     for start in starts:
-        for step in range(packed.k16):
-            for j, k in itertools.product(range(CHANNELS), range(STEP)):
-                w[step * STEP + k, start + j] = next(read)
-        for j, k in itertools.product(range(CHANNELS), range(packed.k8 * LANES)):
-            w[packed.k16 * STEP + k, start + j] = next(read)
+        at = 0
+        for width in widths:
+            for j, k in itertools.product(range(CHANNELS), range(width)):
+                w[at + k, start + j] = next(read)
+            at += width
     assert next(read, None) is None
     return w
 
@@ -66,11 +67,12 @@ def test_packing_loses_nothing(rounding: Rounding) -> None:
         assert w.shape[0] - k < LANES and packed.blocks == channels // CHANNELS
         rows = packed.parameters
         last = channels - CHANNELS
-        assert np.array_equal(rows[-1, 0], bias[last:]) and np.array_equal(rows[0, 0], bias[:4])
+        assert np.array_equal(rows[-1, 1], bias[last:]) and np.array_equal(rows[0, 1], bias[:4])
+        assert [bool(flags[0]) for flags in rows[:, 0]] == list(packed.deep)
         assert op.m0 and op.shift
-        assert np.array_equal(rows[-1, 1], op.m0.const[last:])
-        assert np.array_equal(rows[-1, 2], op.shift.const[last:])
-        assert rows.shape[1] == 3 + (rounding is Rounding.NEAREST) + packed.row_sums
+        assert np.array_equal(rows[-1, 2], op.m0.const[last:])
+        assert np.array_equal(rows[-1, 3], op.shift.const[last:])
+        assert rows.shape[1] == 4 + (rounding is Rounding.NEAREST) + packed.row_sums
         if packed.row_sums:
             assert np.array_equal(rows[0, -1], factor[:4])
 
@@ -102,36 +104,40 @@ def test_any_weights_fit_int8_after_the_fold() -> None:
         assert np.array_equal(weights + factor, w.astype(int).T - zero)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_lane_bound_is_the_maximum(seed: int) -> None:
-    """By trying all four ends of x for every pair that shares a lane: the sum is bilinear."""
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_lane_bound_is_the_maximum(seed: int, depth: int) -> None:
+    """By trying both ends of x for every product that meets in a lane."""
     rng = np.random.default_rng(seed)
-    low = -128 if seed % 2 else -100
-    w = rng.integers(low, 128, (CHANNELS, 2 * STEP + LANES), np.int8, endpoint=False)
-    if seed == 5:
-        w[2, 3] = w[2, 3 + LANES] = -128
-    packed = gemm.pack(dense(w), Rounding.GEMMLOWP)
+    w = rng.integers(-128 if seed % 2 else -100, 128, (STEP + 16 + LANES, CHANNELS), np.int64)
     worst = 0
-    for channel, step in itertools.product(range(CHANNELS), range(2)):
-        for lane in range(LANES):
-            a, b = (int(w[channel, step * STEP + lane + half]) for half in (0, LANES))
-            sums = [x * a + y * b for x, y in itertools.product((-128, 127), repeat=2)]
-            # An int16 lane holds one more below zero than above.
-            worst = max(worst, *sums, *(-s - 1 for s in sums))
-    assert packed.lane_bound == worst
-    assert packed.depth == (2 if worst <= 32767 else 1)
+    # Products 8 apart meet: four in a step of 32, two in the 16 behind it, none in the last 8.
+    for first, length in ((0, STEP), (STEP, 16)):
+        meeting = min(depth, length // LANES)
+        for run in range(first, first + length, meeting * LANES):
+            for lane, channel in itertools.product(range(LANES), range(CHANNELS)):
+                ws = [int(w[run + lane + LANES * d, channel]) for d in range(meeting)]
+                for xs in itertools.product((-128, 127), repeat=meeting):
+                    total = sum(a * b for a, b in zip(xs, ws, strict=True))
+                    # An int16 lane holds one more below zero than above.
+                    worst = max(worst, total, -total - 1)
+    assert gemm.lane_bound(w.astype(np.int8), depth) == worst
 
 
-def test_one_pair_of_minus_128_shares_no_lane() -> None:
-    w = np.ones((4, 32), np.int8)
-    w[3, 16] = w[3, 24] = -128
+def test_depth_follows_the_weights_of_each_block() -> None:
+    w = np.ones((8, 64), np.int8)
+    assert gemm.pack(dense(w.copy()), Rounding.GEMMLOWP).deep == (True, True)
+    w[5, 0:32:8] = 100
     packed = gemm.pack(dense(w.copy()), Rounding.GEMMLOWP)
-    assert (packed.lane_bound, packed.depth) == (2 * 128 * 128, 1)
-    w[3, 24] = -127
-    assert gemm.pack(dense(w), Rounding.GEMMLOWP).depth == 2
+    assert (packed.deep, packed.pairs) == ((True, False), 2)
+    w[5, 0] = w[5, 8] = -128
+    packed = gemm.pack(dense(w.copy()), Rounding.GEMMLOWP)
+    assert (packed.deep, packed.pairs) == ((True, False), 1)
+    w[5, 8] = -127
+    assert gemm.pack(dense(w), Rounding.GEMMLOWP).pairs == 2
     # The last eight products have lanes of their own.
     tail = np.full((4, 8), -128, np.int8)
-    assert gemm.pack(dense(tail), Rounding.GEMMLOWP).depth == 2
+    assert gemm.pack(dense(tail), Rounding.GEMMLOWP).deep == (True,)
 
 
 def test_int32_overflow_is_refused() -> None:
@@ -148,16 +154,16 @@ def test_names_of_instances_tell_them_apart() -> None:
     seen: dict[str, object] = {}
     for op in linear_ops(25):
         for rounding, rows in itertools.product(Rounding, (1, 4)):
-            helper = gemm.helper(rows, gemm.pack(op, rounding), rounding)
+            helper = gemm.helper(rows, gemm.pack(op, rounding), rounding, op)
             assert seen.setdefault(helper.name, helper.vars) == helper.vars
     assert len(seen) > 12
 
 
 def test_the_loop_changes_no_register_of_an_input() -> None:
-    """Without early clobber, a compiler may give k16 the register of an equal block count."""
+    """Without early clobber, a compiler may give `row` the register of an equal block count."""
     op = next(linear_ops(1))
     for rounding, rows in itertools.product(Rounding, (1, 4)):
-        helper = gemm.helper(rows, gemm.pack(op, rounding), rounding)
+        helper = gemm.helper(rows, gemm.pack(op, rounding), rounding, op)
         assert len(helper.vars["outputs"]) == 2 * rows + 4
         for operand in helper.vars["outputs"]:
             assert re.fullmatch(r'\[(\w+)\] "[+=]&r"\(\1\)', operand), operand
