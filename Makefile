@@ -20,4 +20,4 @@ golden:
 
 # Figures per model: bytes, times, executed instructions.
 bench:
-	.venv/bin/python -m benchmarks.models
+	.venv/bin/python -m benchmarks
