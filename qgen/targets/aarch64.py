@@ -17,11 +17,13 @@ from qgen.ir.types import DType, Rounding
 from qgen.targets import gemm, portable
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
-from qgen.targets.neon import FILL, FINISH_VECTORS, GATHER, NEON, ROW_SUM, finish_vars
+from qgen.targets.neon import FILL, FINISH_VECTORS, GATHER, NEON, ROW_SUM, finish_vars, gather_run
 from qgen.targets.pool_neon import ROWS as POOL_ROWS
 from qgen.targets.spec import KernelSpec, Prepared, Target
 from qgen.toolchain.cc import Toolchain
 
+# Longest copy that is worth printing move by move, in bytes.
+LONGEST_UNROLLED = 256
 NO_IMAGE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -37,31 +39,44 @@ def _gemm(
     pixels: int,
     *,
     gather: bool,
+    run: int,
     padded: bool = False,
+    cut: bool = False,
     image: Mapping[str, Any] = NO_IMAGE,
 ) -> Prepared:
-    """What conv2d and fully_connected have in common once they are a matrix product."""
+    """What conv2d and fully_connected have in common once they are a matrix product.
+
+    Args:
+        pixels: rows of the left factor.
+        gather: rows are copied into scratch first, `run` bytes at a time.
+        padded: some of them lie in padding.
+        cut: padding may cut a run.
+    """
     rounding = op.rounding(rounding)
     packed = gemm.pack(op, rounding)
     rows = 4 if pixels >= 4 else 1
     kernel = gemm.helper(rows, packed, rounding, op)
     depth = packed.row
     incomplete = depth > op.weight_matrix().shape[0]
+    flip = op.x.dtype is DType.U8
+    unrolled = gather_run(run, flip)
     wanted = (
         (FINISH_VECTORS, True),
         (FILL, gather and (incomplete or padded)),
-        (GATHER, gather),
+        (GATHER, gather and (cut or run > LONGEST_UNROLLED)),
+        (unrolled, gather and run <= LONGEST_UNROLLED),
         (ROW_SUM, packed.row_sums),
         (kernel, True),
     )
     helpers = tuple(helper for helper, needed in wanted if needed)
-    flip = op.x.dtype is DType.U8
     values = {
         "mr": rows,
         "pixels": pixels,
         "tiles": -(-pixels // rows),
         "gather": gather,
         "row_bytes": depth,
+        "run": run,
+        "unrolled": unrolled.name if run <= LONGEST_UNROLLED else "",
         "depth_in": op.weight_matrix().shape[0],
         "kernel": kernel.name,
         "blocks": packed.blocks,
@@ -91,13 +106,24 @@ def _conv2d(op: Conv2D, rounding: Rounding) -> Prepared:
         and op.x.dtype is DType.I8
     )
     strided = (win.h.stride, win.w.stride) != (1, 1)
-    image = {"win": win, "C": op.x.shape[3], "OH": oh, "OW": ow, "strided": strided}
-    return _gemm(op, rounding, n * oh * ow, gather=not direct, padded=win.padded, image=image)
+    channels = op.x.shape[3]
+    image = {"win": win, "C": channels, "N": n, "OH": oh, "OW": ow, "strided": strided}
+    whole = win.w.dilation == 1
+    return _gemm(
+        op,
+        rounding,
+        n * oh * ow,
+        gather=not direct,
+        run=win.w.kernel * channels if whole else channels,
+        padded=win.padded,
+        cut=win.padded and whole,
+        image=image,
+    )
 
 
 def _fully_connected(op: FullyConnected, rounding: Rounding) -> Prepared:
     direct = op.w.shape[1] % gemm.LANES == 0 and op.x.dtype is DType.I8
-    return _gemm(op, rounding, op.rows, gather=not direct)
+    return _gemm(op, rounding, op.rows, gather=not direct, run=op.w.shape[1])
 
 
 ROWS = (

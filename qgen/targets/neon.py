@@ -22,6 +22,17 @@ TAP = Helper("tap", "helpers/tap_neon.c.j2")
 ROW_SUM = Helper("row_sum", "helpers/row_sum_neon.c.j2")
 
 
+def gather_run(count: int, flip: bool) -> Helper:
+    """A copy of a fixed number of bytes, unrolled; uint8 becomes int8 with `flip`."""
+    width = 16 if count >= 16 else 8 if count >= 8 else 1
+    moves = [(at, width) for at in range(0, count - width + 1, width)]
+    if count % width:
+        moves.append((count - width, width))
+    name = f"gather_{count}" + ("_flip" if flip else "")
+    values = {"bytes": count, "flip": flip, "moves": moves}
+    return Helper(name, "helpers/gather_fixed_neon.c.j2", values)
+
+
 def requantize(rounding: Rounding, *, left: bool) -> Helper:
     """Requantization of four lanes; `left` where a shift may be positive."""
     left = left and rounding is Rounding.GEMMLOWP

@@ -19,28 +19,12 @@ static void t_fill(void *to, int value, size_t bytes)
     }
 }
 
-/* Copy bytes, flipping their top bits where the source is uint8. Rows of a patch are short: 16 or 8
- * at a time, the last overlapping; the empty asm keeps the compiler from calling memcpy. */
-static void t_gather(int8_t *to, const void *from, int32_t bytes, int8_t flip)
+/* Copy 20 bytes; the last move overlaps where it must. */
+static inline void t_gather_20(int8_t *to, const void *from)
 {
     const int8_t *f = (const int8_t *)from;
-    const int8x16_t top = vdupq_n_s8(flip);
-    int32_t i;
-    if (bytes >= 16) {
-        for (i = 0; i < bytes - 16; i += 16) {
-            vst1q_s8(to + i, veorq_s8(vld1q_s8(f + i), top));
-            __asm__ volatile("" : : : "memory");
-        }
-        vst1q_s8(to + bytes - 16, veorq_s8(vld1q_s8(f + bytes - 16), top));
-    } else if (bytes >= 8) {
-        vst1_s8(to, veor_s8(vld1_s8(f), vget_low_s8(top)));
-        vst1_s8(to + bytes - 8, veor_s8(vld1_s8(f + bytes - 8), vget_low_s8(top)));
-    } else {
-        for (i = 0; i < bytes; ++i) {
-            to[i] = (int8_t)(f[i] ^ flip);
-            __asm__ volatile("" : : : "memory");
-        }
-    }
+    vst1q_s8(to, vld1q_s8(f));
+    vst1q_s8(to + 4, vld1q_s8(f + 4));
 }
 
 /* 1 rows x 4 output channels (Appendix B): acc[i][j] = sum of a[i][k] * w[j][k], four partial sums
@@ -351,7 +335,7 @@ T_OP static void t_00_y(const int8_t *x, int8_t *y, int8_t *scratch)
         const int8_t *a[1];
         int8_t *to[1];
         for (i = 0; i < 1; ++i) {
-            t_gather(scratch + i * 24, x + (first + i) * 20, 20, 0);
+            t_gather_20(scratch + i * 24, x + (first + i) * 20);
             a[i] = scratch + i * 24;
             to[i] = (int8_t *)y + (first + i) * 5;
         }

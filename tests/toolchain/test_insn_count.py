@@ -129,7 +129,7 @@ def test_errors(bare, calls, tmp_path, monkeypatch):
     (tmp_path / "text").write_text("text")
     with pytest.raises(QgenError, match="text: not a usable ELF file"):
         count.symbol_ranges(tmp_path / "text")
-    with pytest.raises(QgenError, match="is it a static AArch64 executable"):
+    with pytest.raises(QgenError, match="is it an AArch64 executable"):
         count.run(tmp_path / "text", CPU)
     monkeypatch.setattr(count, "EMULATOR", "qemu-no-such")
     with pytest.raises(QgenError, match=r"emulator 'qemu-no-such' not found \(apt-get install"):
