@@ -6,7 +6,6 @@ Set QGEN_FULL=1 to run ten times as many inputs and configurations.
 from __future__ import annotations
 
 import os
-import time
 from functools import cache
 from pathlib import Path
 from zlib import crc32
@@ -94,17 +93,3 @@ def test_op(op: str) -> None:
             (mine,) = interp.run(graph, x)
             np.testing.assert_array_equal(mine, expected[0], err_msg=f"{op}, seed {seed}")
             assert mine.dtype == expected[0].dtype
-
-
-@pytest.mark.parametrize(
-    ("name", "seconds"), [("mobilenet_v1_0.5_160_quant", 1.0), ("mobilenet_v2_1.0_224_quant", 3.0)]
-)
-def test_speed(name: str, seconds: float) -> None:
-    _, graph = imported(name)
-    x = [model_inputs(graph.inputs[0])[0]]
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        interp.run(graph, x)
-        times.append(time.perf_counter() - start)
-    assert min(times) < seconds

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from qgen.errors import QgenError
-from qgen.frontend import load_model
 from qgen.frontend.tflite import SUPPORTED, load, loads, tensor_names
 from qgen.frontend.tflite.names import short_names
 from qgen.ir import interp
@@ -129,22 +125,3 @@ def test_supported_names_ops_of_the_ir() -> None:
     ops = registry()
     assert {name for made in SUPPORTED.values() for name in made.split(", ")} <= set(ops)
     assert {name.upper() for name in RANDOM_OPS} <= set(SUPPORTED)
-
-
-def test_import_is_quick() -> None:
-    path = real_model("mobilenet_v2_1.0_224_quant")
-    start = time.perf_counter()
-    load(path)
-    assert time.perf_counter() - start < 1.0
-
-
-def test_load_model_by_suffix_and_contents(tmp_path: Path) -> None:
-    for name in ("net.tflite", "net.TFLITE", "net.bin"):
-        (tmp_path / name).write_bytes(conv_model())
-        assert load_model(tmp_path / name).name == "net"
-    (tmp_path / "net.onnx").write_bytes(b"something else")
-    with pytest.raises(QgenError, match=r"net.onnx: unknown model format '.onnx' .*use .qg or"):
-        load_model(tmp_path / "net.onnx")
-    for name in ("gone.tflite", "gone.bin"):
-        with pytest.raises(QgenError, match=f"{name}: cannot read the model: No such file"):
-            load_model(tmp_path / name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -216,7 +215,6 @@ def test_truncated_files() -> None:
 def test_flipped_bits(name: str) -> None:
     model = real_model(name).read_bytes()
     rng = np.random.default_rng(5)
-    start = time.perf_counter()
     outcomes = set()
     for i in range(200):
         broken = bytearray(model)
@@ -226,7 +224,6 @@ def test_flipped_bits(name: str) -> None:
             broken[position] ^= 1 << int(rng.integers(8))
         outcomes.add(survives(bytes(broken)))
     assert outcomes == {True, False}
-    assert time.perf_counter() - start < 30
 
 
 def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -28,8 +27,6 @@ def test_arena_is_the_liveness_peak(name: str) -> None:
         pytest.skip("the folder of shared models is absent")
     tflite = pytest.importorskip("qgen.frontend.tflite", reason="the extra 'tflite' is missing")
     graph = schedule(tflite.load(path))
-    start = time.perf_counter()
     plan = plan_memory(graph)
-    assert time.perf_counter() - start < 0.5
     plan.check()
     assert plan.liveness_peak_bytes == plan.arena_bytes == PEAKS[name]

@@ -2,7 +2,6 @@
 
 import platform
 import shutil
-import time
 from dataclasses import replace
 
 import pytest
@@ -109,10 +108,8 @@ def test_signal_without_a_name(exe):
 
 
 def test_timeout_ends_the_program(each, exe):
-    started = time.perf_counter()
     with pytest.raises(QgenError, match=r"program did not end within 0\.5 s \(raise the time"):
         emulator.run(each, exe, args=["hang"], timeout=0.5)
-    assert time.perf_counter() - started < 10
 
 
 def test_finish_names_timeout_and_crash(each, exe):

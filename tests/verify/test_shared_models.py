@@ -1,0 +1,40 @@
+"""Real models, trained by others: generated C equals golden on every target, within the arena."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qgen.frontend import load_model
+from qgen.lower import lower
+from qgen.targets import TARGETS
+from qgen.verify import verify_lowered
+
+MODELS = Path(__file__).parents[3] / "shared" / "models"
+
+# Liveness peak of the activations in bytes, and inputs to run: big models take a second each.
+CASES = {
+    "hello_world_int8": (32, 20),
+    "ad01_int8": (256, 20),
+    "kws_ref_model": (16_000, 20),
+    "pretrainedResnet_quant": (49_152, 20),
+    "vww_96_int8": (55_296, 20),
+    "mobilenet_v1_0.25_128_quant": (98_304, 8),
+    "mobilenet_v1_0.5_160_quant": (307_200, 4),
+    "mobilenet_v2_1.0_224_quant": (1_505_280, 2),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", CASES)
+def test_equals_golden(name: str, target: str) -> None:
+    path = MODELS / f"{name}.tflite"
+    if not path.exists():
+        pytest.skip("the folder of shared models is absent")
+    peak, inputs = CASES[name]
+    lowered = lower(load_model(path), TARGETS[target])
+    assert peak <= lowered.plan.arena_bytes <= 1.05 * peak
+    verdict = verify_lowered(lowered, inputs=inputs)
+    assert verdict, str(verdict)
+    assert verdict.inputs == inputs
