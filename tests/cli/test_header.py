@@ -14,7 +14,8 @@ from qgen.frontend.printer import save
 from qgen.verify.harness import WARNINGS
 from tests.models import forked, tiny
 
-COMPILERS = [c for c in ("gcc", "clang", "aarch64-linux-gnu-gcc") if shutil.which(c)]
+ALL_COMPILERS = ("gcc", "clang", "aarch64-linux-gnu-gcc", "clang --target=aarch64-linux-gnu")
+COMPILERS = [c for c in ALL_COMPILERS if shutil.which(c.split()[0])]
 CXX_WARNINGS = [w for w in WARNINGS if w != "-Wstrict-prototypes"]
 DIALECTS = {
     "c99": ["-xc", "-std=c99", *WARNINGS],
@@ -35,7 +36,7 @@ def made(folder: Path, target: str, *, split: bool = False) -> None:
 
 
 def build(compiler: str, *words: str, folder: Path) -> None:
-    done = subprocess.run([compiler, *words], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run([*compiler.split(), *words], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
@@ -46,7 +47,7 @@ def build(compiler: str, *words: str, folder: Path) -> None:
 def test_compiles_without_warnings(tmp_path: Path, compiler: str, dialect: str, model: str) -> None:
     if dialect == "c++17" and not _has_cxx(compiler):
         pytest.skip(f"{compiler} is installed without C++")
-    made(tmp_path, "aarch64" if compiler.startswith("aarch64") else "portable")
+    made(tmp_path, "aarch64" if "aarch64" in compiler else "portable")
     for optimize in ("-O0", "-O2", "-Os"):
         source = tmp_path / "use.c"
         source.write_text(f'#define {model.upper()}_IMPLEMENTATION\n#include "{model}.h"\n')
@@ -54,7 +55,7 @@ def test_compiles_without_warnings(tmp_path: Path, compiler: str, dialect: str, 
 
 
 def _has_cxx(compiler: str) -> bool:
-    command = [compiler, "-xc++", "-fsyntax-only", "/dev/null"]
+    command = [*compiler.split(), "-xc++", "-fsyntax-only", "/dev/null"]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 

@@ -4,6 +4,10 @@ typedef struct t_finish_vectors {
     int8_t low[16], high[16], flip[16];
 } t_finish_vectors;
 
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Woverlength-strings"
+#endif
 /* 4 rows x 4 output channels (Appendix B): acc[i][j] = sum of a[i][k] * w[j][k], four partial sums
  * per register. registers: a v0-v7 | product v8-v11 | b v12-v15 | acc v16-v31
  * Int16 lanes take 4 products between SADALPs in blocks whose weights allow it, else 2 (Q16).
@@ -669,6 +673,9 @@ static void t_gemm_4x4_floor_clamp(
                 "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25",
                 "v26", "v27", "v28", "v29", "v30", "v31", "cc", "memory");
 }
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 
 /* conv2d "y"  <model>   kernel qs8_conv2d__neon_4x4c32
  * y[n, i, j, o] = requantize(sum over kh, kw, c of (x - Z_x) * (w[o] - Z_w) + b[o]).

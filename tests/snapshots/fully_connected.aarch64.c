@@ -27,6 +27,10 @@ static inline void t_gather_20(int8_t *to, const void *from)
     vst1q_s8(to + 4, vld1q_s8(f + 4));
 }
 
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Woverlength-strings"
+#endif
 /* 1 rows x 4 output channels (Appendix B): acc[i][j] = sum of a[i][k] * w[j][k], four partial sums
  * per register. registers: a v0-v1 | product v8 | b v12-v15 | acc v16-v19
  * Int16 lanes take 4 products between SADALPs in blocks whose weights allow it, else 2 (Q16).
@@ -279,6 +283,9 @@ static void t_gemm_1x4_nearest(
         : [row] "r"(row), [out] "r"(out)
         : "v0", "v1", "v8", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "cc", "memory");
 }
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 
 /* fully_connected "y"  <model>   kernel qs8_fully_connected__neon_4x4c32
  * Every row of x against every row of w.
