@@ -700,7 +700,7 @@ static const int8_t t_w_00[192] = {
     -38, -37, -36, -35, -34, -33, -32, -31, -14, -13, -12, -11, -10, -9, -8, -7,
 };
 
-/* per block of 4 channels: see the kernel */
+/* per block of channels: see the kernel */
 static const int32_t t_q_00[32] = {
     1, 0, 0, 0,
     -2772, -1034, 704, 2442,

@@ -310,7 +310,7 @@ static const int8_t t_w_00[192] = {
     26, 27, 28, 29, 0, 0, 0, 0, 46, 47, 48, 49, 0, 0, 0, 0,
 };
 
-/* per block of 4 channels: see the kernel */
+/* per block of channels: see the kernel */
 static const int32_t t_q_00[40] = {
     1, 0, 0, 0,
     0, 10, 20, 30,

@@ -15,6 +15,7 @@ from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import Array, DType, QParams, Rounding, Tensor, TensorType
 from qgen.passes.legalize import legalize
 from qgen.targets import gemm
+from qgen.targets.fold import fold_zero_points, overflow_reason
 from qgen.targets.gemm import CHANNELS, LANES, STEP
 from tests.ops.strategies import one
 
@@ -59,7 +60,7 @@ def unpacked(packed: gemm.Packed, channels: int) -> Array:
 @pytest.mark.parametrize("rounding", Rounding)
 def test_packing_loses_nothing(rounding: Rounding) -> None:
     for op in linear_ops(15):
-        weights, bias, factor = gemm.fold_zero_points(op)
+        weights, bias, factor = fold_zero_points(op)
         k, channels = weights.shape
         packed = gemm.pack(op, rounding)
         w = unpacked(packed, channels)
@@ -82,7 +83,7 @@ def test_folded_zero_points_keep_the_sum() -> None:
     rng = np.random.default_rng(0)
     factors = 0
     for op in linear_ops(40):
-        weights, bias, factor = gemm.fold_zero_points(op)
+        weights, bias, factor = fold_zero_points(op)
         factors += int(factor.any())
         assert weights.dtype == np.int8
         k = weights.shape[0]
@@ -100,7 +101,7 @@ def test_any_weights_fit_int8_after_the_fold() -> None:
         (0, 1, 127, 128, 254, 255), (0, 1, 127), (128, 254, 255)
     ):
         w = np.array([[low, high], [zero, zero]] * 2, np.uint8)
-        weights, _, factor = gemm.fold_zero_points(dense(w, w_zero=zero))
+        weights, _, factor = fold_zero_points(dense(w, w_zero=zero))
         assert np.array_equal(weights + factor, w.astype(int).T - zero)
 
 
@@ -143,10 +144,10 @@ def test_depth_follows_the_weights_of_each_block() -> None:
 def test_int32_overflow_is_refused() -> None:
     w = np.full((4, 16), -128, np.int8)
     op = dense(w)
-    assert gemm.overflow_reason(op) == ""
+    assert overflow_reason(op) == ""
     bias = np.full(4, 2**31 - 1, np.int32)
     huge = op.replace(b=Tensor("b", TensorType(DType.I32, (4,)), bias))
-    assert gemm.overflow_reason(huge) == "partial sums may exceed int32"
+    assert overflow_reason(huge) == "partial sums may exceed int32"
 
 
 def test_names_of_instances_tell_them_apart() -> None:

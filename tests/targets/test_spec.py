@@ -16,6 +16,7 @@ from qgen.ir.types import DType, QParams, Rounding, Tensor, TensorType
 from qgen.targets import TARGETS, gemm, target
 from qgen.targets.aarch64 import AARCH64
 from qgen.targets.portable import PORTABLE, broadcast_strides
+from qgen.targets.requantize_asm import Sums, requantize_lines
 from qgen.targets.spec import FEATURES, KernelSpec, Prepared, RegPlan, Target, implied
 from tests.ir.raising import raise_statements, reached
 
@@ -113,7 +114,8 @@ def test_assembly_names_no_register_outside_the_plan(
     rows: int, rounding: Rounding, left: bool, floor: bool
 ) -> None:
     plan = gemm.register_plan(rows)
-    lines = gemm.requantize_lines(plan, rows, rounding, left=left, floor=floor)["lines"]
+    sums = [Sums(r, *plan["b"][1:]) for r in plan["product"]]
+    lines = requantize_lines(sums, plan["acc"], rounding, left=left, floor=floor).lines
     used = set(re.findall(r"\bv(\d+)\.", " ".join(lines)))
     assert used and used <= {c[1:] for c in plan.clobbers}
     # Requantization must not destroy a product that a later row still needs.

@@ -1,0 +1,206 @@
+"""conv2d and fully_connected as matrix products, for any kernel that multiplies matrices.
+
+A `MatrixKernel` packs weights and names an instance of its assembly; everything around it, from
+patches to the edge of the channels, is the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from qgen.ir.linear import Linear
+from qgen.ir.ops.conv2d import Conv2D
+from qgen.ir.ops.fully_connected import FullyConnected
+from qgen.ir.types import Array, DType, Rounding
+from qgen.targets.fold import overflow_reason
+from qgen.targets.neon import FILL, FINISH_VECTORS, GATHER, ROW_SUM, finish_vars, gather_run
+from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, RegPlan
+
+# Rows of the left factor are read in pieces of 8 bytes at least.
+LANES = 8
+# Longest copy that is worth printing move by move, in bytes.
+LONGEST_UNROLLED = 256
+NO_IMAGE: Mapping[str, Any] = MappingProxyType({})
+
+
+class Packed(Protocol):
+    """What every packing has: weights and parameters in reading order, and their extents."""
+
+    @property
+    def weights(self) -> Array: ...
+    @property
+    def parameters(self) -> Array: ...
+    @property
+    def row(self) -> int: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def row_sums(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class MatrixKernel:
+    """A family of assembly kernels for 1 or 4 rows x `channels` output channels.
+
+    Attributes:
+        name: isa and tile, as in the names of rows.
+        requires: ISA features.
+        channels: output channels of one block.
+        step: products of one step.
+        pack: weights and parameters of an op, in reading order.
+        helper: the instance for (rows, packed, rounding, op).
+        notes: proofs for the comment above an op.
+        registers: the register plan for 1 or 4 rows.
+    """
+
+    name: str
+    requires: frozenset[str]
+    channels: int
+    step: int
+    pack: Callable[[Linear, Rounding], Any]
+    helper: Callable[[int, Any, Rounding, Linear], Helper]
+    notes: Callable[[Any], tuple[str, ...]]
+    registers: Callable[[int], RegPlan]
+
+    def rows(self) -> tuple[KernelSpec, ...]:
+        """Rows of this kernel for a target's table."""
+        prepare: dict[str, Callable[..., Prepared]]
+        prepare = {"conv2d": _conv2d, "fully_connected": _fully_connected}
+        return tuple(
+            KernelSpec(
+                name=f"qs8_{op}__{self.name}",
+                op=op,
+                template=f"{op}/neon_gemm.c.j2",
+                requires=self.requires,
+                prepare=partial(make, self),
+                refuses=self._refuses,
+                tile=(4, self.channels, self.step),
+                regs=self.registers(4),
+            )
+            for op, make in prepare.items()
+        )
+
+    def _refuses(self, op: Linear, rounding: Rounding) -> str:
+        if op.channels < self.channels:
+            return f"fewer than {self.channels} output channels"
+        return overflow_reason(op)
+
+
+def operands(rows: int, regs: RegPlan, *, sums: bool) -> dict[str, list[str]]:
+    """Operands and clobbers of a kernel's asm statement."""
+    # Early clobber: an input of equal value must not share a register that the loop changes.
+    changed = [f"a{i}" for i in range(rows)] + [f"y{i}" for i in range(rows)] + ["w", "q", "blocks"]
+    inputs = ["row", "out"] + (["sums"] if sums else [])
+    return {
+        "outputs": [f'[{v}] "+&r"({v})' for v in changed] + ['[left] "=&r"(left)'],
+        "operands": [f'[{v}] "r"({v})' for v in inputs],
+        "clobbers": [f'"{c}"' for c in (*regs.clobbers, "cc", "memory")],
+    }
+
+
+def _product(
+    kernel: MatrixKernel,
+    op: Linear,
+    rounding: Rounding,
+    pixels: int,
+    *,
+    gather: bool,
+    run: int,
+    padded: bool = False,
+    cut: bool = False,
+    image: Mapping[str, Any] = NO_IMAGE,
+) -> Prepared:
+    """What conv2d and fully_connected have in common once they are a matrix product.
+
+    Args:
+        pixels: rows of the left factor.
+        gather: rows are copied into scratch first, `run` bytes at a time.
+        padded: some of them lie in padding.
+        cut: padding may cut a run.
+    """
+    rounding = op.rounding(rounding)
+    packed = kernel.pack(op, rounding)
+    rows = 4 if pixels >= 4 else 1
+    instance = kernel.helper(rows, packed, rounding, op)
+    depth = packed.row
+    incomplete = depth > op.weight_matrix().shape[0]
+    flip = op.x.dtype is DType.U8
+    unrolled = gather_run(run, flip)
+    wanted = (
+        (FINISH_VECTORS, True),
+        (FILL, gather and (incomplete or padded)),
+        (GATHER, gather and (cut or run > LONGEST_UNROLLED)),
+        (unrolled, gather and run <= LONGEST_UNROLLED),
+        (ROW_SUM, packed.row_sums),
+        (instance, True),
+    )
+    helpers = tuple(helper for helper, needed in wanted if needed)
+    values = {
+        "mr": rows,
+        "pixels": pixels,
+        "tiles": -(-pixels // rows),
+        "gather": gather,
+        "row_bytes": depth,
+        "run": run,
+        "unrolled": unrolled.name if run <= LONGEST_UNROLLED else "",
+        "depth_in": op.weight_matrix().shape[0],
+        "kernel": instance.name,
+        "nr": kernel.channels,
+        "blocks": packed.blocks,
+        "block_bytes": depth * kernel.channels,
+        "block_words": packed.parameters[0].size,
+        "O": op.channels,
+        "X": op.x.dtype,
+        "in_flip": -128 if flip else 0,
+        "pad": op.x.zero - (128 if flip else 0),
+    }
+    sums = "row sums for channels whose w - Zw leaves int8" if packed.row_sums else "no row sums"
+    return Prepared(
+        constants={
+            "w": Constant(packed.weights, "w' in reading order: see the kernel"),
+            "q": Constant(packed.parameters, "per block of channels: see the kernel"),
+        },
+        scratch=rows * depth if gather else 0,
+        helpers=helpers,
+        vars=values | finish_vars(op) | dict(image),
+        notes=(
+            *kernel.notes(packed),
+            f"zero points folded into the bias (Q15); {sums}",
+            f"regs: {kernel.registers(rows)}",
+        ),
+    )
+
+
+def _conv2d(kernel: MatrixKernel, op: Conv2D, rounding: Rounding) -> Prepared:
+    win = op.window
+    n, oh, ow, _ = op.out.shape
+    direct = (
+        win.h.kernel == win.w.kernel == 1
+        and not win.padded
+        and op.x.shape[3] % LANES == 0
+        and op.x.dtype is DType.I8
+    )
+    strided = (win.h.stride, win.w.stride) != (1, 1)
+    channels = op.x.shape[3]
+    image = {"win": win, "C": channels, "N": n, "OH": oh, "OW": ow, "strided": strided}
+    whole = win.w.dilation == 1
+    return _product(
+        kernel,
+        op,
+        rounding,
+        n * oh * ow,
+        gather=not direct,
+        run=win.w.kernel * channels if whole else channels,
+        padded=win.padded,
+        cut=win.padded and whole,
+        image=image,
+    )
+
+
+def _fully_connected(kernel: MatrixKernel, op: FullyConnected, rounding: Rounding) -> Prepared:
+    direct = op.w.shape[1] % LANES == 0 and op.x.dtype is DType.I8
+    return _product(kernel, op, rounding, op.rows, gather=not direct, run=op.w.shape[1])
