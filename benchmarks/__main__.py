@@ -76,12 +76,12 @@ golden interpreter, warm, best of three.
 LiteRT {litert_peer.VERSION} for AArch64, unchanged, from its wheel, under the same emulator
 (`benchmarks/litert_peer.c`). `xnn` is its default, the XNNPACK delegate; `ruy` is without delegate.
 LiteRT chooses kernels for the CPU it finds: cortex-a53 has no dot product, cortex-a76 has SDOT,
-`max` also has SMMLA. qgen's file is the one of target `{target}`, the same for all three. The last
+`max` also has SMMLA. qgen's file is the one of the target with the same instructions. The last
 column is qgen against the better of the two: below 1, qgen needs fewer instructions. LiteRT's
 loading, packing and planning at start are not in these figures; qgen has none.
 
 {tables["peer"]}
-{_verdict(compared, target)}
+{_verdict(compared)}
 
 ## The dearest layers
 
@@ -109,7 +109,7 @@ def _first_line(command: Sequence[str]) -> str:
     return done.stdout.splitlines()[0] if done.stdout else command[0]
 
 
-def _verdict(compared: Sequence[Comparison], target: str) -> str:
+def _verdict(compared: Sequence[Comparison]) -> str:
     """One sentence per CPU: where qgen is ahead and where it is behind."""
     lines = []
     for cpu in dict.fromkeys(c.cpu for c in compared):
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Once: all tables are then of the same code.
         generated = [runner.generate(path, options.target) for path in paths]
         found = [models.figures(g, [PROFILED]) for g in generated]
-        compared = litert_peer.compare(peer, generated, options.cpu)
+        compared = litert_peer.compare(peer, paths, options.cpu)
         layers = {g.path.stem: profile_layers.profile(g, PROFILED) for g in generated}
         text = page(found, compared, layers, options.target)
         if options.write:

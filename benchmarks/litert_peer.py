@@ -125,6 +125,7 @@ class Comparison:
     name: str
     macs: int
     cpu: str
+    target: str
     xnn: float
     ruy: float
     qgen: int
@@ -142,26 +143,30 @@ class Comparison:
 
 def compare(
     peer: Peer,
-    models: Sequence[runner.Generated],
+    paths: Sequence[Path],
     cpus: Sequence[str],
+    target: str = "",
     progress: Callable[[str], None] = lambda what: None,
 ) -> list[Comparison]:
-    """All models on all CPUs. Raises QgenError where something does not build or run."""
+    """All models on all CPUs; qgen's target is that of the CPU unless `target` names one.
+
+    Raises QgenError where something does not build or run.
+    """
     found = []
-    for generated in models:
-        path = generated.path
-        with tempfile.TemporaryDirectory(prefix="qgen-bench-") as folder:
-            exe = runner.build(generated, Path(folder))
-            for cpu in cpus:
-                progress(f"{path.stem}, {cpu}")
-                xnn, ruy = (instructions(peer, path, k, cpu, generated.macs) for k in KERNELS)
-                ours = runner.instructions(exe, cpu)
-                found.append(Comparison(path.stem, generated.macs, cpu, xnn, ruy, ours))
+    for path in paths:
+        for cpu in cpus:
+            progress(f"{path.stem}, {cpu}")
+            generated = runner.generate(path, target or runner.target_for(cpu))
+            macs, name = generated.macs, generated.lowered.target.name
+            with tempfile.TemporaryDirectory(prefix="qgen-bench-") as folder:
+                ours = runner.instructions(runner.build(generated, Path(folder)), cpu)
+            xnn, ruy = (instructions(peer, path, k, cpu, macs) for k in KERNELS)
+            found.append(Comparison(path.stem, macs, cpu, name, xnn, ruy, ours))
     return found
 
 
 HEADINGS = (
-    "model", "MACs (M)", "cpu", "xnn (M)", "ruy (M)", "qgen (M)",
+    "model", "MACs (M)", "cpu", "qgen target", "xnn (M)", "ruy (M)", "qgen (M)",
     "xnn/MAC", "ruy/MAC", "qgen/MAC", "qgen / better",
 )  # fmt: skip
 
@@ -173,6 +178,7 @@ def rows(found: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
             c.name,
             millions(c.macs),
             c.cpu,
+            c.target,
             *(millions(n) for n in (c.xnn, c.ruy, c.qgen)),
             *(f"{n / c.macs:.3f}" for n in (c.xnn, c.ruy, c.qgen)),
             f"{c.ratio:.2f}",
@@ -187,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="names in the folder, or paths")
     parser.add_argument("--models", dest="folder", type=Path, default=runner.FOLDER)
     parser.add_argument("--cpu", nargs="+", default=list(runner.CPUS), help="of the emulator")
-    parser.add_argument("--target", default="aarch64")
+    parser.add_argument("--target", default="", help="of qgen; default: what the CPU has")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args(argv)
@@ -195,8 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         paths = runner.models(options.models, options.folder)
         peer = set_up()
-        generated = [runner.generate(path, options.target) for path in paths]
-        found = compare(peer, generated, options.cpu, status)
+        found = compare(peer, paths, options.cpu, options.target, status)
     except QgenError as e:
         print(e, file=sys.stderr)
         return 2

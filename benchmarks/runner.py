@@ -13,6 +13,7 @@ from qgen.errors import QgenError
 from qgen.frontend import load_model
 from qgen.ir.types import Tensor
 from qgen.lower import Lowered, lower
+from qgen.targets import TARGETS
 from qgen.targets import target as target_by_name
 from qgen.toolchain.cc import compile_c
 
@@ -66,6 +67,11 @@ def models(names: Sequence[str], folder: Path) -> list[Path]:
             raise QgenError(f"no model {path}", hint="give a path, or the folder with --models")
         found.append(path)
     return found
+
+
+def target_for(cpu: str) -> str:
+    """The target that is verified on this CPU of the emulator; aarch64 for any other."""
+    return next((t.name for t in TARGETS.values() if cpu in t.toolchain.emulator), "aarch64")
 
 
 def generate(path: Path, target: str = "aarch64") -> Generated:

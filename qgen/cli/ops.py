@@ -17,7 +17,7 @@ def add(commands: common.Commands) -> None:
         "ops",
         run,
         "list supported ops per front end and target",
-        "List every op with its names in TFLite and its kernels on each target.",
+        "List every op with its names in TFLite and the kernel it prefers on each target.",
         """
 qgen ops
 qgen ops --markdown > ops.md
@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kernels(target: Target) -> dict[str, str]:
-    """Names of a target's kernels by op, in order of preference."""
-    found: dict[str, list[str]] = {}
+    """The kernel each op prefers; what it refuses falls to later rows, at last to those of C99."""
+    found: dict[str, str] = {}
     for row in target.kernels:
-        found.setdefault(row.op, []).append(row.name)
-    return {op: ", ".join(names) for op, names in found.items()}
+        found.setdefault(row.op, row.name)
+    return found

@@ -6,10 +6,18 @@ import difflib
 
 from qgen.errors import QgenError
 from qgen.targets.aarch64 import AARCH64
+from qgen.targets.aarch64_dotprod import AARCH64_DOTPROD
+from qgen.targets.aarch64_i8mm import AARCH64_I8MM
 from qgen.targets.portable import PORTABLE
 from qgen.targets.spec import Target
 
-TARGETS: dict[str, Target] = {t.name: t for t in (AARCH64, PORTABLE)}
+_ALL = (
+    AARCH64,
+    AARCH64_DOTPROD,
+    AARCH64_I8MM,
+    PORTABLE,
+)
+TARGETS: dict[str, Target] = {t.name: t for t in _ALL}
 
 
 def target(name: str) -> Target:

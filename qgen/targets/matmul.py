@@ -51,6 +51,7 @@ class MatrixKernel:
         requires: ISA features.
         channels: output channels of one block.
         step: products of one step.
+        fewest_rows: least rows of the left factor that the kernel takes.
         pack: weights and parameters of an op, in reading order.
         helper: the instance for (rows, packed, rounding, op).
         notes: proofs for the comment above an op.
@@ -65,6 +66,7 @@ class MatrixKernel:
     helper: Callable[[int, Any, Rounding, Linear], Helper]
     notes: Callable[[Any], tuple[str, ...]]
     registers: Callable[[int], RegPlan]
+    fewest_rows: int = 1
 
     def rows(self) -> tuple[KernelSpec, ...]:
         """Rows of this kernel for a target's table."""
@@ -87,6 +89,9 @@ class MatrixKernel:
     def _refuses(self, op: Linear, rounding: Rounding) -> str:
         if op.channels < self.channels:
             return f"fewer than {self.channels} output channels"
+        rows = op.out.type.elements // op.channels
+        if rows < self.fewest_rows:
+            return f"fewer than {self.fewest_rows} rows"
         return overflow_reason(op)
 
 

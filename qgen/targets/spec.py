@@ -21,6 +21,8 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "c99": frozenset(),
     "neon": frozenset({"c99"}),
     "aarch64": frozenset({"neon"}),
+    "dotprod": frozenset({"neon"}),
+    "i8mm": frozenset({"neon"}),
 }
 
 

@@ -53,7 +53,7 @@ def test_the_program_does_not_link(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_ratio_is_to_the_better_peer() -> None:
-    found = Comparison("m", 100, "cortex-a53", xnn=50.0, ruy=40.0, qgen=20)
+    found = Comparison("m", 100, "cortex-a53", "aarch64", xnn=50.0, ruy=40.0, qgen=20)
     assert (found.better, found.ratio) == (40.0, 0.5)
     headings, cells = litert_peer.rows([found])
     assert dict(zip(headings, cells[0], strict=True))["qgen / better"] == "0.50"

@@ -43,7 +43,7 @@ def machine(*rows: KernelSpec, features: tuple[str, ...] = ("c99",)) -> Target:
 
 BAD: list[tuple[str, Callable[[], object]]] = [
     (r"unknown target 'aarch65' \(did you mean aarch64\?\)", lambda: target("aarch65")),
-    (r"unknown target 'x' \(known: aarch64, portable\)", lambda: target("x")),
+    (r"unknown target 'x' \(known: aarch64, aarch64\+dotprod, ", lambda: target("x")),
     (r"unknown feature 'sve9' \(known: c99, neon, aarch64", lambda: implied(frozenset({"sve9"}))),
     (r"unknown feature 'mmx'", lambda: machine(features=("mmx",))),
     (r"unknown feature 'mmx'", lambda: machine(row("r", requires=("mmx",)))),

@@ -1,0 +1,24 @@
+"""aarch64+dotprod: ARMv8.2 with SDOT (Cortex-A55, A75 and later, Neoverse)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qgen.targets import gemm_sdot
+from qgen.targets.aarch64 import AARCH64
+from qgen.targets.gemm_sdot import DOTPROD
+
+AARCH64_DOTPROD = replace(
+    AARCH64,
+    name="aarch64+dotprod",
+    summary="ARMv8.2-A with NEON and dot products",
+    features=DOTPROD,
+    toolchain=replace(
+        AARCH64.toolchain,
+        name="aarch64+dotprod",
+        flags=("-march=armv8.2-a+dotprod",),
+        emulator=("qemu-aarch64", "-cpu", "cortex-a76"),
+    ),
+    kernels=(*gemm_sdot.KERNEL.rows(), *AARCH64.kernels),
+    guard=f"{AARCH64.guard} && defined(__ARM_FEATURE_DOTPROD)",
+)

@@ -1,0 +1,24 @@
+"""aarch64+i8mm: ARMv8.6 with SMMLA (Cortex-A510, A715, Neoverse V1 and N2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qgen.targets import gemm_smmla
+from qgen.targets.aarch64_dotprod import AARCH64_DOTPROD
+from qgen.targets.gemm_smmla import I8MM
+
+AARCH64_I8MM = replace(
+    AARCH64_DOTPROD,
+    name="aarch64+i8mm",
+    summary="ARMv8.6-A with NEON, dot products and int8 matrix multiply",
+    features=I8MM,
+    toolchain=replace(
+        AARCH64_DOTPROD.toolchain,
+        name="aarch64+i8mm",
+        flags=("-march=armv8.6-a+i8mm",),
+        emulator=("qemu-aarch64", "-cpu", "max"),
+    ),
+    kernels=(*gemm_smmla.KERNEL.rows(), *AARCH64_DOTPROD.kernels),
+    guard=f"{AARCH64_DOTPROD.guard} && defined(__ARM_FEATURE_MATMUL_INT8)",
+)
