@@ -21,15 +21,21 @@ def add(commands: common.Commands) -> None:
         """
 qgen import kws.tflite
 qgen import kws.tflite -o models/kws.qg --name wake_word
+qgen import gate.tflite --table-free
 """,
     )
     common.add_model(parser)
     parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="default: NAME.qg")
     parser.add_argument("--name", metavar="NAME", help="name of the model, default: file name")
+    parser.add_argument(
+        "--table-free",
+        action="store_true",
+        help="logistic and tanh in fixed point, not as the 256-entry tables of LiteRT's reference",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    graph = load_model(args.model)
+    graph = load_model(args.model, table_free=args.table_free)
     if args.name is not None:
         graph = graph.replace(name=args.name)
     out: Path = args.out or Path(f"{graph.name}.qg")

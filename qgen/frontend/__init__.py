@@ -8,8 +8,11 @@ from qgen.errors import Loc, QgenError
 from qgen.ir.graph import Graph
 
 
-def load_model(path: Path) -> Graph:
+def load_model(path: Path, *, table_free: bool = False) -> Graph:
     """The model in `path`, by its suffix, or by its contents where the suffix says nothing.
+
+    With `table_free`, logistic and tanh of a .tflite model come as fixed-point arithmetic (A.1)
+    instead of LiteRT's tables.
 
     Raises QgenError where the file is unreadable, of an unknown format, or not a valid model.
     """
@@ -24,7 +27,7 @@ def load_model(path: Path) -> Graph:
         raise QgenError(
             f"unknown model format '{path.suffix}'", Loc(str(path)), hint="use .qg or .tflite"
         )
-    return load_tflite(path)
+    return load_tflite(path, table_free=table_free)
 
 
 def _starts_as_tflite(path: Path) -> bool:

@@ -16,6 +16,7 @@ from qgen.frontend import load_model
 from qgen.ir import interp
 from qgen.passes.legalize import legalize
 from tests.models import forked, tiny
+from tests.oracle.single_op import RANDOM_OPS
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
@@ -41,6 +42,14 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> 
 def test_import_renames(here: Path) -> None:
     assert main(["import", "tiny.qg", "-o", "copy.qg", "--name", "copy"]) == 0
     assert load_model(here / "copy.qg").same(tiny().replace(name="copy"))
+
+
+def test_import_table_free(here: Path) -> None:
+    (here / "gate.tflite").write_bytes(RANDOM_OPS["logistic"](np.random.default_rng(0)))
+    for words, kinds in (([], ["lookup"]), (["--table-free"], ["logistic"])):
+        assert main(["import", "gate.tflite", "-o", "gate.qg", *words]) == 0
+        model = legalize(load_model(here / "gate.qg"))
+        assert [op.NAME for op in model.ops] == kinds
 
 
 def test_import_default_place(here: Path) -> None:
