@@ -22,7 +22,8 @@ from qgen.targets.spec import KernelSpec, Prepared, Target
 class Step:
     """One op of the generated file: its kernel and what the kernel prints.
 
-    `function` is the C name; `parameters` are the computed operands by C parameter name.
+    `function` is the C name; `parameters` are the computed operands by C parameter name;
+    `predicted` is the cost model's number of instructions, None where the row has no model.
     """
 
     index: int
@@ -31,6 +32,7 @@ class Step:
     prepared: Prepared
     function: str
     parameters: tuple[tuple[str, Tensor], ...]
+    predicted: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,9 @@ def lower(graph: Graph, target: Target) -> Lowered:
         spec = target.select(op, stored.rounding)
         prepared = located(op.loc, spec.prepare, op, stored.rounding)
         function = f"{stored.name}_{index:02d}_{op.name.replace('.', '_')}"
-        steps.append(Step(index, op, spec, prepared, function, tuple(parameters(op))))
+        cost = spec.cost(op, stored.rounding)
+        predicted = None if cost is None else round(cost)
+        operands = tuple(parameters(op))
+        steps.append(Step(index, op, spec, prepared, function, operands, predicted))
     plan = plan_memory(stored, {s.op: s.prepared.scratch for s in steps if s.prepared.scratch})
     return Lowered(model, stored, target, tuple(steps), plan)

@@ -107,6 +107,10 @@ def _any(op: Op, rounding: Rounding) -> str:
     return ""
 
 
+def _unknown(op: Op, rounding: Rounding) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class KernelSpec:
     """One kernel: a row of a target's table.
@@ -118,6 +122,7 @@ class KernelSpec:
         requires: ISA features.
         prepare: constants and variables for one op under a rounding.
         refuses: why the row cannot take an op, or an empty string.
+        cost: predicted instructions of one run, or None where nothing is predicted.
         tile: output pixels x output channels x depth of one step, where the kernel has a tile.
         regs: vector registers, where the kernel is assembly.
     """
@@ -128,6 +133,7 @@ class KernelSpec:
     requires: frozenset[str]
     prepare: Callable[[Any, Rounding], Prepared]
     refuses: Callable[[Any, Rounding], str] = _any
+    cost: Callable[[Any, Rounding], float | None] = _unknown
     tile: tuple[int, int, int] | None = None
     regs: RegPlan | None = None
 
@@ -164,14 +170,28 @@ class Target:
                 raise QgenError(f"kernel {row.name} needs more than target {self.name} has")
 
     def select(self, op: Op, rounding: Rounding) -> KernelSpec:
-        """The first row that takes `op`. Raises QgenError with every row's reason otherwise."""
+        """The row for `op`: of those that take it the one predicted to need fewest instructions.
+
+        The first row that predicts nothing ends the search: rows behind it are its fallbacks. It
+        is taken if no row before it predicts. Raises QgenError with every row's reason where no
+        row takes the op.
+        """
         reasons = []
+        best: tuple[float, KernelSpec] | None = None
         for row in self.kernels:
-            if row.op == op.NAME:
-                reason = row.refuses(op, rounding)
-                if not reason:
-                    return row
+            if row.op != op.NAME:
+                continue
+            reason = row.refuses(op, rounding)
+            if reason:
                 reasons.append(f"{row.name}: {reason}")
+                continue
+            cost = row.cost(op, rounding)
+            if cost is None:
+                return best[1] if best else row
+            if best is None or cost < best[0]:
+                best = cost, row
+        if best:
+            return best[1]
         raise QgenError(
             f"no kernel of target {self.name} computes {op.NAME} '{op.name}'"
             + "".join(f"; {r}" for r in reasons),
