@@ -4,11 +4,11 @@ The full way is: multiply by M0, turn ties, shift, narrow, add the zero point, n
 step is dropped or made cheaper where the op's own parameters prove that nobody can tell:
 
 - one shift for all channels is an immediate of the narrowing instruction itself;
-- SQDMULH truncates, and a truncating product before a rounding shift rounds once: (Q4) for free;
-- the correctly rounded product of (Q4) with 53 bits equals one with 31 bits if it does around every
-  tie that a result can show, which is compared here;
-- a result whose clamp starts at its zero point never shows a negative tie (Q3c);
-- a stored zero point of -128 needs no addition: results are narrowed as unsigned and flipped.
+- where every channel shifts, one instruction turns ties (Q3d), and none where they are dead (Q3c);
+- SQDMULH truncates, and a truncated product before a rounding shift rounds once (Q4a);
+- the product of (Q4) with 53 bits equals one with 31 bits if it does around every tie that a result
+  can show, which is compared here (Q4b);
+- a stored zero point of -128 needs no addition: results are narrowed as unsigned and flipped (Q17).
 """
 
 from __future__ import annotations
@@ -90,20 +90,22 @@ def plan_finish(op: Linear, rounding: Rounding) -> Finish:
     m0, shift = op.m0.const, op.shift.const
     m1: Array | None = None
     left = bool((shift > 0).any())
+    # The bit that rounds must be one that the shift drops.
+    right = bool((shift < 0).all())
     multiply = "sqrdmulh"
     if rounding is Rounding.SINGLE:
-        multiply = "" if left else "sqdmulh"
+        multiply = "sqdmulh" if right else ""
     elif rounding is Rounding.NEAREST:
         m1 = op.m1.const if op.m1 is not None else np.zeros_like(m0)
-        short = None if left else short_multipliers(op)
+        short = short_multipliers(op) if right else None
         multiply = "" if short is None else "sqdmulh"
         if short is not None:
             m0, m1 = short, None
     uniform = len(set(m0.tolist())) == len(set(shift.tolist())) == 1
-    right = -int(shift[0])
-    immediate = right if multiply and uniform and 1 <= right <= MOST_IMMEDIATE else None
+    drop = -int(shift[0])
+    immediate = drop if multiply and uniform and 1 <= drop <= MOST_IMMEDIATE else None
     turned = multiply == "sqrdmulh" and not ties_are_dead(op)
-    ties = ("ssra" if bool((shift < 0).all()) else "mask") if turned else ""
+    ties = ("ssra" if right else "mask") if turned else ""
     offset = 128 if op.out.dtype is DType.U8 else 0
     zero = op.out.zero - offset
     lowest, highest = (bound - offset for bound in op.clamp or (op.out.dtype.min, op.out.dtype.max))
@@ -127,7 +129,7 @@ def plan_finish(op: Linear, rounding: Rounding) -> Finish:
 
 
 def short_multipliers(op: Linear) -> Array | None:
-    """M0 of 31 bits whose truncated product then rounded equals (Q4) for every sum, or None.
+    """(Q4b) M0 of 31 bits whose truncated product then rounded equals (Q4) for every sum, or None.
 
     Both are monotone in the sum, so they are equal if they are around every tie that a result
     inside the clamp can show. Where the nearest M0 is not, its neighbours are tried.
@@ -160,10 +162,10 @@ def short_multipliers(op: Linear) -> Array | None:
 
 
 def once(sums: Array, m0: Array, shift: Array) -> Array:
-    """SQDMULH and SRSHL for shift <= 0: the product truncated, then rounded, ties up."""
+    """(Q4a) SQDMULH and SRSHL for shift < 0: the product truncated, then rounded, ties up."""
     product: Array = (sums * m0) >> 31
-    half = np.where(shift < 0, np.int64(1) << np.maximum(-shift - 1, 0), 0)
-    return (product + half) >> -shift
+    rounded: Array = (product + (np.int64(1) << (-shift - 1))) >> -shift
+    return rounded
 
 
 @dataclass(frozen=True)
