@@ -51,7 +51,7 @@ class Generated:
 
     @property
     def macs(self) -> int:
-        return sum(op.cost().macs for op in self.lowered.graph.ops)
+        return sum(op.cost().macs for op in self.lowered.model.ops)
 
 
 def models(names: Sequence[str], folder: Path) -> list[Path]:

@@ -102,7 +102,7 @@ def _shared(lowered: Lowered, origin: Provenance, split: bool) -> dict[str, Any]
         "arena_bytes": plan.arena_bytes,
         "arena_align": plan.alignment,
         "weight_bytes": weights,
-        "macs": sum(op.cost().macs for op in graph.ops),
+        "macs": sum(op.cost().macs for op in lowered.model.ops),
     }
 
 

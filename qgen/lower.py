@@ -5,14 +5,15 @@ What follows (`emit`) only prints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from qgen.ir.graph import Graph
 from qgen.ir.op import Op
-from qgen.ir.types import Tensor, located
+from qgen.ir.types import Array, Tensor, located
 from qgen.passes.legalize import legalize
-from qgen.passes.storage import signed_storage
+from qgen.passes.prune import Kept, prune
+from qgen.passes.storage import as_stored, signed_storage
 from qgen.plan.memory import MemoryPlan, plan_memory
 from qgen.plan.schedule import schedule
 from qgen.targets.spec import KernelSpec, Prepared, Target
@@ -44,6 +45,7 @@ class Lowered:
         graph: the same as it is stored and ordered in the file; same tensor names.
         steps: one per op of `graph`, in order.
         plan: where every tensor lives.
+        kept: channels that are left of tensors that lost some, by name.
     """
 
     model: Graph
@@ -51,20 +53,26 @@ class Lowered:
     target: Target
     steps: tuple[Step, ...]
     plan: MemoryPlan
+    kept: Mapping[str, Kept] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.graph.name
 
+    def as_stored(self, value: Array, stored: Tensor) -> Array:
+        """A golden value of `model` as `graph` holds it: kept channels, signed storage."""
+        kept = self.kept.get(stored.name)
+        return as_stored(kept.of(value) if kept else value, stored)
+
 
 def parameters(op: Op) -> Iterator[tuple[str, Tensor]]:
     """Computed operands by C parameter name: the field's, numbered where a field holds many."""
-    for field, kind in op.schema().operands:
-        value = getattr(op, field)
+    for name, kind in op.schema().operands:
+        value = getattr(op, name)
         if kind == "many":
-            yield from ((f"{field}{i}", t) for i, t in enumerate(value) if t.data is None)
+            yield from ((f"{name}{i}", t) for i, t in enumerate(value) if t.data is None)
         elif value is not None and value.data is None:
-            yield field, value
+            yield name, value
 
 
 def lower(graph: Graph, target: Target) -> Lowered:
@@ -73,7 +81,8 @@ def lower(graph: Graph, target: Target) -> Lowered:
     Raises QgenError where the graph is illegal or the target has no kernel for an op.
     """
     model = legalize(graph)
-    stored = schedule(signed_storage(model))
+    pruned = prune(model, target.granule)
+    stored = schedule(signed_storage(pruned.graph))
     steps = []
     for index, op in enumerate(stored.ops):
         spec = target.select(op, stored.rounding)
@@ -84,4 +93,4 @@ def lower(graph: Graph, target: Target) -> Lowered:
         operands = tuple(parameters(op))
         steps.append(Step(index, op, spec, prepared, function, operands, predicted))
     plan = plan_memory(stored, {s.op: s.prepared.scratch for s in steps if s.prepared.scratch})
-    return Lowered(model, stored, target, tuple(steps), plan)
+    return Lowered(model, stored, target, tuple(steps), plan, pruned.kept)

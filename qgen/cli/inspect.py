@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     lowered = lower(load_model(args.model), target(args.target))
     if args.plot:
         write_files({args.plot: render_svg(lowered.graph, lowered.plan).encode()})
-    report = inspect(lowered.graph, lowered.plan)
+    report = inspect(lowered.graph, lowered.plan, lowered.model)
     if args.json:
         common.print_json(report)
     else:

@@ -34,6 +34,10 @@ class Binary(Op):
                 f"needs u8 or i8 operands, got {self.a.dtype.value} and {self.b.dtype.value}"
             )
 
+    def channelwise(self) -> tuple[Tensor, ...]:
+        same = self.a.shape == self.b.shape and self.a.data is None and self.b.data is None
+        return (self.a, self.b) if same else ()
+
     def infer(self) -> tuple[int, ...]:
         try:
             return tuple(np.broadcast_shapes(self.a.shape, self.b.shape))

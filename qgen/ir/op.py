@@ -129,6 +129,13 @@ class Op:
         clamp: tuple[int, int] | None = getattr(self, "clamp", None)
         return {"clamp": (clamp[0] + offset, clamp[1] + offset)} if clamp else {}
 
+    def channelwise(self) -> tuple[Tensor, ...]:
+        """Operands of which channel c (of the last axis) alone makes channel c of the result.
+
+        Empty where channels meet or move.
+        """
+        return ()
+
     def bounds(self) -> Bound | None:
         """Range of the accumulator, None where nothing accumulates."""
         return None

@@ -43,6 +43,9 @@ class Pool(Op):
             if axis.before >= axis.kernel or last >= axis.size:
                 raise QgenError("a window lies in the padding alone")
 
+    def channelwise(self) -> tuple[Tensor, ...]:
+        return (self.x,)
+
     def infer(self) -> tuple[int, ...]:
         win = self.window
         return (self.x.shape[0], win.h.out, win.w.out, self.x.shape[3])

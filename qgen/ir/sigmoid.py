@@ -79,6 +79,9 @@ class Sigmoid(Op):
             return False
         return q.scale in ((), (2.0**-self.OUTPUT_BITS,))
 
+    def channelwise(self) -> tuple[Tensor, ...]:
+        return (self.x,)
+
     def infer(self) -> tuple[int, ...]:
         return self.x.shape
 

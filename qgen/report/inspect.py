@@ -28,21 +28,24 @@ def weights(op: Op) -> list[Tensor]:
     return [t for t in dict.fromkeys(found) if t is not None and t.data is not None]
 
 
-def inspect(graph: Graph, plan: MemoryPlan) -> Report:
+def inspect(graph: Graph, plan: MemoryPlan, model: Graph | None = None) -> Report:
     """The report of `graph` under `plan`, ready for `json.dumps`.
 
-    Bytes and MACs are per inference. `weight_bytes` counts weights, biases and other constants of
-    the model, each once. Lifetimes are indices into `layers`, inclusive; -1 is before the first
-    layer, `len(layers)` after the last one.
+    `model` is the same graph before dead channels went, where they did: `macs` are the model's,
+    `executed_macs` those that are left. Bytes and MACs are per inference. `weight_bytes` counts
+    weights, biases and other constants of `graph`, each once. Lifetimes are indices into `layers`,
+    inclusive; -1 is before the first layer, `len(layers)` after the last one.
     """
     constants = {t for op in graph.ops for t in weights(op)}
-    layers = [_layer(op, plan) for op in graph.ops]
+    whole = {op.name: op for op in (model or graph).ops}
+    layers = [_layer(op, plan, whole[op.name]) for op in graph.ops]
     return {
         "model": graph.name,
         "rounding": graph.rounding.value,
         "inputs": [_edge(t) for t in graph.inputs],
         "outputs": [_edge(t) for t in graph.outputs],
         "macs": sum(layer["macs"] for layer in layers),
+        "executed_macs": sum(layer["executed_macs"] for layer in layers),
         "weight_bytes": sum(t.type.bytes for t in constants),
         "arena_bytes": plan.arena_bytes,
         "liveness_peak_bytes": plan.liveness_peak_bytes,
@@ -62,7 +65,7 @@ def _edge(t: Tensor) -> dict[str, Any]:
     }
 
 
-def _layer(op: Op, plan: MemoryPlan) -> dict[str, Any]:
+def _layer(op: Op, plan: MemoryPlan, whole: Op) -> dict[str, Any]:
     place = plan.placements[op.out]
     bound = op.bounds()
     copied = plan.copies.get(op)
@@ -72,7 +75,9 @@ def _layer(op: Op, plan: MemoryPlan) -> dict[str, Any]:
         "dtype": op.out.dtype.value,
         "shape": list(op.out.shape),
         "inputs": [{"name": t.name, "shape": list(t.shape)} for t in op.inputs()],
-        "macs": op.cost().macs,
+        "macs": whole.cost().macs,
+        "executed_macs": op.cost().macs,
+        "dead_channels": whole.out.type.shape[-1] - op.out.shape[-1] if op.out.shape else 0,
         "weight_bytes": sum(t.type.bytes for t in weights(op)),
         "space": place.space,
         "offset": place.offset,
@@ -161,6 +166,8 @@ def _layers(report: Report) -> Table:
 def _note(layer: dict[str, Any]) -> str:
     """How the layer uses memory, in a few words."""
     notes = []
+    if layer["dead_channels"]:
+        notes.append(f"{layer['dead_channels']} dead")
     if layer["in_place"]:
         notes.append(f"over {layer['in_place']}")
     if layer["free"]:
@@ -175,8 +182,11 @@ def _note(layer: dict[str, Any]) -> str:
 def _footer(report: Report) -> Text:
     peak = report["liveness_peak_bytes"]
     ratio = f", {report['arena_bytes'] / peak:.3f} of it" if peak else ""
+    left = ""
+    if report["executed_macs"] != report["macs"]:
+        left = f" ({quantity(report['executed_macs'])} without dead channels)"
     return Text(
-        f"{quantity(report['macs'])} MACs, {count(report['weight_bytes'])} bytes of weights, "
+        f"{quantity(report['macs'])} MACs{left}, {count(report['weight_bytes'])} bytes of weights, "
         f"arena {count(report['arena_bytes'])} bytes (liveness peak {count(peak)}{ratio}). "
         "place: byte of the arena, or the caller's buffer; live: layers; acc: bits.",
         style="dim",

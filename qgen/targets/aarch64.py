@@ -35,5 +35,6 @@ AARCH64 = Target(
     ),
     kernels=ROWS,
     includes=("arm_neon.h",),
+    granule=8,
     guard="defined(__aarch64__) && defined(__ARM_NEON)",
 )

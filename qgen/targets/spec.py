@@ -150,6 +150,7 @@ class Target:
         kernels: rows in order of preference.
         includes: headers beyond <stdint.h> and <stddef.h>.
         guard: preprocessor condition under which the file can be compiled.
+        granule: numbers of channels are kept multiples of this when dead ones go.
         stack_bytes: what the header promises as the most stack a run takes; `compile` and `verify`
             hold the compiler's figure against it.
     """
@@ -161,6 +162,7 @@ class Target:
     kernels: tuple[KernelSpec, ...]
     includes: tuple[str, ...] = ()
     guard: str = ""
+    granule: int = 1
     stack_bytes: int = 1024
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from qgen.ir.linear import Linear
 from qgen.ir.op import Env, Op
 from qgen.ir.types import Array, Tensor
 from qgen.lower import Lowered, Step, lower
-from qgen.passes.storage import OFFSET, as_stored
+from qgen.passes.storage import OFFSET
 from qgen.targets.spec import Target
 from qgen.verify.harness import FaultError, Session, build, callable_alone
 from qgen.verify.inputs import model_inputs, op_operands
@@ -177,7 +177,12 @@ class _Comparison:
             self.at = self._place(op, n, kind)
             stored = self.stored[t.name]
             got = self.session.receive(stored)
-            self._compare(as_stored(value, stored), got, stored, lambda: self._again(op, arrays))
+            self._compare(
+                self.lowered.as_stored(value, stored),
+                got,
+                stored,
+                lambda: self._again(op, arrays),
+            )
 
         first = self.model.ops[0] if self.model.ops else None
         if first:
@@ -186,7 +191,8 @@ class _Comparison:
         outputs = interp.run(self.model, arrays, watch)
         for t, value in zip(self.lowered.graph.outputs, outputs, strict=True):
             self.at = Difference("value", n, kind, -1, t.name, "output", "")
-            self._compare(as_stored(value, t), self.session.receive(t), t, None)
+            whole = self.lowered.as_stored(value, t)
+            self._compare(whole, self.session.receive(t), t, None)
         return outputs
 
     def ops(self, rng: np.random.Generator, report: Progress) -> None:

@@ -46,6 +46,9 @@ class Clamp(Op):
     def infer(self) -> tuple[int, ...]:
         return self.x.shape
 
+    def channelwise(self) -> tuple[Tensor, ...]:
+        return (self.x,)
+
     def legalize(self) -> Clamp:
         y = self.out.type
         assert y.quant

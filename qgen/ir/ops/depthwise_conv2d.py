@@ -10,7 +10,7 @@ import numpy as np
 from qgen.errors import QgenError
 from qgen.ir.linear import Linear
 from qgen.ir.op import Cost, Env, register
-from qgen.ir.types import Array, Padding
+from qgen.ir.types import Array, Padding, Tensor
 from qgen.ir.windows import Pads, Window, window
 
 
@@ -48,6 +48,9 @@ class DepthwiseConv2D(Linear):
             raise QgenError(
                 f"{self.w.shape[3]} output channels are no multiple of {self.x.shape[3]} inputs"
             )
+
+    def channelwise(self) -> tuple[Tensor, ...]:
+        return (self.x,) if self.depth_multiplier == 1 else ()
 
     def infer(self) -> tuple[int, ...]:
         win = self.window

@@ -40,6 +40,9 @@ class Lookup(Op):
         kind = TensorType(DType.I8, self.table.shape)
         return {"table": Tensor(self.table.name, kind, values, self.table.loc)}
 
+    def channelwise(self) -> tuple[Tensor, ...]:
+        return (self.x,)
+
     def infer(self) -> tuple[int, ...]:
         return self.x.shape
 

@@ -56,6 +56,9 @@ class Mean(Op):
         reduced = [1 if i in self.axes else d for i, d in enumerate(self.x.shape)]
         return tuple(d for i, d in enumerate(reduced) if self.keep_dims or i not in self.axes)
 
+    def channelwise(self) -> tuple[Tensor, ...]:
+        return () if len(self.x.shape) - 1 in self.axes else (self.x,)
+
     def legalize(self) -> Mean:
         ratio = quantize_multiplier(self.x.type.scale / self.out.type.scale)
         return self.replace(m_y=divide_multiplier(ratio, self.count))

@@ -43,6 +43,9 @@ class Pad(Op):
     def infer(self) -> tuple[int, ...]:
         return tuple(d + b + a for d, (b, a) in zip(self.x.shape, self.amounts, strict=True))
 
+    def channelwise(self) -> tuple[Tensor, ...]:
+        return (self.x,) if self.amounts and self.amounts[-1] == (0, 0) else ()
+
     def eval(self, env: Env) -> Array:
         return np.pad(env(self.x), self.amounts, constant_values=self.fill)
 

@@ -35,6 +35,9 @@ class Quantize(Op):
     def infer(self) -> tuple[int, ...]:
         return self.x.shape
 
+    def channelwise(self) -> tuple[Tensor, ...]:
+        return (self.x,)
+
     def legalize(self) -> Quantize:
         return self.replace(m_y=quantize_multiplier(self.x.type.scale / self.out.type.scale))
 
