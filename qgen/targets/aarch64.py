@@ -7,6 +7,7 @@ to the portable rows.
 from __future__ import annotations
 
 from qgen.targets import gemm, portable
+from qgen.targets.add_neon import ROWS as ADD_ROWS
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.neon import NEON
@@ -17,6 +18,7 @@ from qgen.toolchain.cc import Toolchain
 ROWS = (
     *gemm.KERNEL.rows(),
     *DEPTHWISE_ROWS,
+    *ADD_ROWS,
     *POOL_ROWS,
     *ELEMENTWISE_ROWS,
     *portable.ROWS,
