@@ -16,7 +16,7 @@ from qgen.errors import QgenError
 from qgen.files import write_files
 from qgen.frontend import load_model, syntax
 from qgen.lower import Lowered, lower
-from qgen.targets import target as target_by_name
+from qgen.targets import machine
 from qgen.toolchain import elf
 from qgen.toolchain.cc import compile_c, find_compiler, stack_bound
 
@@ -80,7 +80,7 @@ class Compiled:
     """What `compile_model` wrote.
 
     Attributes:
-        name, target: of the model and the machine.
+        name, target, cpu: of the model and the machine; no cpu is None.
         files: header first, then the C file of a split one.
         sha256: of the model.
         source_bytes: size of the files.
@@ -91,6 +91,7 @@ class Compiled:
 
     name: str
     target: str
+    cpu: str | None
     files: tuple[Path, ...]
     sha256: str
     source_bytes: int
@@ -104,6 +105,7 @@ class Compiled:
         return {
             "name": self.name,
             "target": self.target,
+            "cpu": self.cpu,
             "file": str(self.files[0]),
             "files": [str(f) for f in self.files],
             "sha256": self.sha256,
@@ -139,6 +141,7 @@ def model_sha256(path: Path) -> str:
 def provenance(path: Path, lowered: Lowered, named: bool, split: bool) -> Provenance:
     """What the header says of its origin: no folders, no options that leave it the same."""
     words = ["qgen", "compile", path.name, "--target", lowered.target.name]
+    words += ["--cpu", lowered.cpu.name] if lowered.cpu else []
     words += ["--name", lowered.name] if named else []
     words += ["--split"] if split else []
     return Provenance(shlex.join(words), path.name, model_sha256(path))
@@ -146,8 +149,9 @@ def provenance(path: Path, lowered: Lowered, named: bool, split: bool) -> Proven
 
 def compile_model(
     path: Path | str,
-    target: str = "aarch64",
+    target: str | None = None,
     *,
+    cpu: str | None = None,
     out: Path | str | None = None,
     name: str | None = None,
     split: bool = False,
@@ -158,7 +162,8 @@ def compile_model(
 
     Args:
         path: a .tflite or .qg file.
-        target: name of a target.
+        target: name of a target; by default that of `cpu`, or aarch64.
+        cpu: name of a core to arrange the code for.
         out: the header; by default ``<name>.h`` in the current folder.
         name: prefix of all C names; by default the model's own.
         split: declarations in the header, the rest in a .c file beside it.
@@ -172,16 +177,16 @@ def compile_model(
     report = progress or (lambda what, done, total: None)
     started = time.perf_counter()
     report("generating", 0, 2)
-    machine = target_by_name(target)
+    chosen, core = machine(target, cpu)
     graph = load_model(path)
     named = name is not None and name != graph.name
-    lowered = lower(graph.replace(name=name) if named else graph, machine)
+    lowered = lower(graph.replace(name=name) if named else graph, chosen, core)
     texts = emit(lowered, provenance(path, lowered, named, split), split=split)
     seconds = time.perf_counter() - started
     report("measuring", 1, 2)
     sizes, note = None, ""
     try:
-        find_compiler(machine.toolchain)
+        find_compiler(lowered.target.toolchain)
     except QgenError as e:
         if budget:
             raise
@@ -197,7 +202,8 @@ def compile_model(
     write_files(contents)
     return Compiled(
         name=lowered.name,
-        target=machine.name,
+        target=chosen.name,
+        cpu=core.name if core else None,
         files=tuple(contents),
         sha256=model_sha256(path),
         source_bytes=sum(map(len, contents.values())),

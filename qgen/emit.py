@@ -94,6 +94,7 @@ def _shared(lowered: Lowered, origin: Provenance, split: bool) -> dict[str, Any]
         "split": split,
         "origin": origin,
         "target": lowered.target,
+        "tuned": f", arranged for {lowered.cpu.name}" if lowered.cpu else "",
         "rounding": graph.rounding.value,
         "inputs": [Port(t) for t in graph.inputs],
         "outputs": [Port(t) for t in graph.outputs],

@@ -16,6 +16,7 @@ from qgen.passes.prune import Kept, prune
 from qgen.passes.storage import as_stored, signed_storage
 from qgen.plan.memory import MemoryPlan, plan_memory
 from qgen.plan.schedule import schedule
+from qgen.targets.cpus import Cpu
 from qgen.targets.spec import KernelSpec, Prepared, Target
 
 
@@ -44,7 +45,9 @@ class Lowered:
         model: the INTEGER graph that golden evaluates, the meaning of the file.
         graph: the same as it is stored and ordered in the file; same tensor names.
         steps: one per op of `graph`, in order.
+        target: with the toolchain of the core, where one was chosen.
         plan: where every tensor lives.
+        cpu: the core it is meant for, None for any that runs the target's code.
         kept: channels that are left of tensors that lost some, by name.
     """
 
@@ -53,6 +56,7 @@ class Lowered:
     target: Target
     steps: tuple[Step, ...]
     plan: MemoryPlan
+    cpu: Cpu | None = None
     kept: Mapping[str, Kept] = field(default_factory=dict)
 
     @property
@@ -75,8 +79,10 @@ def parameters(op: Op) -> Iterator[tuple[str, Tensor]]:
             yield name, value
 
 
-def lower(graph: Graph, target: Target) -> Lowered:
+def lower(graph: Graph, target: Target, cpu: Cpu | None = None) -> Lowered:
     """Choose a kernel for every op and a place for every tensor.
+
+    The core must fit the target (`targets.machine`).
 
     Raises QgenError where the graph is illegal or the target has no kernel for an op.
     """
@@ -93,4 +99,5 @@ def lower(graph: Graph, target: Target) -> Lowered:
         operands = tuple(parameters(op))
         steps.append(Step(index, op, spec, prepared, function, operands, predicted))
     plan = plan_memory(stored, {s.op: s.prepared.scratch for s in steps if s.prepared.scratch})
-    return Lowered(model, stored, target, tuple(steps), plan, pruned.kept)
+    machine = cpu.tuned(target) if cpu else target
+    return Lowered(model, stored, machine, tuple(steps), plan, cpu, pruned.kept)

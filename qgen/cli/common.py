@@ -49,7 +49,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--target", default="aarch64", metavar="T", help="machine, default aarch64; see `qgen ops`"
+        "--target", metavar="T", help="instruction set, default that of the cpu, or aarch64"
+    )
+    parser.add_argument(
+        "--cpu", metavar="C", help="core to arrange the code for, as gcc calls it: cortex-a55"
     )
 
 

@@ -19,6 +19,7 @@ def add(commands: common.Commands) -> None:
         "Write a model as one self-contained C file, and report what it costs.",
         """
 qgen compile kws.tflite
+qgen compile kws.tflite --cpu cortex-a76
 qgen compile kws.tflite --target portable -o firmware/kws.h
 qgen compile kws.tflite --split --max-ram 32K --max-flash 96K
 """,
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         done = compile_model(
             args.model,
             args.target,
+            cpu=args.cpu,
             out=args.out,
             name=args.name,
             split=args.split,
@@ -54,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _text(done: Compiled) -> str:
     files = " and ".join(map(str, done.files))
-    lines = [f"{files}: {done.name} for {done.target}, {done.source_bytes:,} bytes of C"]
+    machine = done.target + (f" on {done.cpu}" if done.cpu else "")
+    lines = [f"{files}: {done.name} for {machine}, {done.source_bytes:,} bytes of C"]
     lines.append(f"  arena   {done.arena_bytes:>10,} bytes")
     if done.sizes:
         s = done.sizes

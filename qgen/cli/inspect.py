@@ -12,7 +12,7 @@ from qgen.lower import lower
 from qgen.report.inspect import inspect, render
 from qgen.report.plot import render_svg
 from qgen.report.units import console
-from qgen.targets import target
+from qgen.targets import machine
 
 
 def add(commands: common.Commands) -> None:
@@ -35,10 +35,11 @@ qgen inspect kws.tflite --json | jq .macs
 
 
 def run(args: argparse.Namespace) -> int:
-    lowered = lower(load_model(args.model), target(args.target))
+    lowered = lower(load_model(args.model), *machine(args.target, args.cpu))
     if args.plot:
         write_files({args.plot: render_svg(lowered.graph, lowered.plan).encode()})
-    report = inspect(lowered.graph, lowered.plan, lowered.model)
+    report = {"target": lowered.target.name, "cpu": lowered.cpu.name if lowered.cpu else None}
+    report |= inspect(lowered.graph, lowered.plan, lowered.model)
     if args.json:
         common.print_json(report)
     else:

@@ -11,7 +11,7 @@ from qgen.compile import Sizes, measure, sizes_dict
 from qgen.emit import emit
 from qgen.frontend import load_model
 from qgen.lower import lower
-from qgen.targets import target
+from qgen.targets import machine
 from qgen.verify.compare import oracle_bytes, verify_lowered
 from qgen.verify.harness import UNKNOWN_ORIGIN
 from qgen.verify.verdict import Verdict
@@ -28,6 +28,7 @@ def add(commands: common.Commands) -> None:
         "Exit code 0: equal, 1: different, 2: cannot run.",
         """
 qgen verify kws.tflite
+qgen verify kws.tflite --cpu cortex-a72
 qgen verify kws.tflite --target portable --oracle litert
 qgen verify kws.tflite --inputs 100 --seed 7 --json
 """,
@@ -49,7 +50,7 @@ qgen verify kws.tflite --inputs 100 --seed 7 --json
 
 def run(args: argparse.Namespace) -> int:
     path: Path = args.model
-    lowered = lower(load_model(path), target(args.target))
+    lowered = lower(load_model(path), *machine(args.target, args.cpu))
     oracle = oracle_bytes(path) if args.oracle else None
     # The object whose sizes count is compiled beside the test program: another core is often idle.
     with common.progress() as progress, ThreadPoolExecutor(1) as pool:

@@ -34,9 +34,12 @@ AARCH64 = Target(
         flags=("-march=armv8-a",),
         emulator=("qemu-aarch64", "-cpu", "cortex-a53"),
         install_hint="apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user",
+        probe='__asm__("sadalp v0.4s, v1.8h");',
+        needs="gcc or clang for 64-bit Arm",
     ),
     kernels=ROWS,
     includes=("arm_neon.h",),
     granule=8,
     guard="defined(__aarch64__) && defined(__ARM_NEON)",
+    generic_cpu="cortex-a53",
 )

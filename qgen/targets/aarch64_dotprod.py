@@ -18,7 +18,10 @@ AARCH64_DOTPROD = replace(
         name="aarch64+dotprod",
         flags=("-march=armv8.2-a+dotprod",),
         emulator=("qemu-aarch64", "-cpu", "cortex-a76"),
+        probe='__asm__("sdot v0.4s, v1.16b, v2.4b[0]");',
+        needs="gcc >= 8 or clang >= 7 for 64-bit Arm",
     ),
     kernels=(*gemm_sdot.KERNEL.rows(), *AARCH64.kernels),
     guard=f"{AARCH64.guard} && defined(__ARM_FEATURE_DOTPROD)",
+    generic_cpu="cortex-a55",
 )

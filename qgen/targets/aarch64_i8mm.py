@@ -18,7 +18,10 @@ AARCH64_I8MM = replace(
         name="aarch64+i8mm",
         flags=("-march=armv8.6-a+i8mm",),
         emulator=("qemu-aarch64", "-cpu", "max"),
+        probe='__asm__("smmla v0.4s, v1.16b, v2.16b");',
+        needs="gcc >= 10 or clang >= 11 for 64-bit Arm",
     ),
     kernels=(*gemm_smmla.KERNEL.rows(), *AARCH64_DOTPROD.kernels),
     guard=f"{AARCH64_DOTPROD.guard} && defined(__ARM_FEATURE_MATMUL_INT8)",
+    generic_cpu="cortex-a510",
 )

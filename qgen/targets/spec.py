@@ -153,6 +153,8 @@ class Target:
         granule: numbers of channels are kept multiples of this when dead ones go.
         stack_bytes: what the header promises as the most stack a run takes; `compile` and `verify`
             hold the compiler's figure against it.
+        generic_cpu: the core whose order of instructions is taken where none is chosen: an in-order
+            one, since it suffers most from another's. Empty where there is no such order.
     """
 
     name: str
@@ -164,6 +166,7 @@ class Target:
     guard: str = ""
     granule: int = 1
     stack_bytes: int = 1024
+    generic_cpu: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", implied(self.features))

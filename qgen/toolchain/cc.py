@@ -47,6 +47,9 @@ class Toolchain:
         emulator: command before the executable, e.g. ``("qemu-aarch64", "-cpu", "cortex-a53")``;
             empty runs natively.
         install_hint: what to type when one of them is missing.
+        tune: one more flag, which a compiler that does not know it goes without.
+        probe: a C file that only a compiler and assembler new enough take; empty asks for nothing.
+        needs: what takes `probe`, e.g. ``"gcc >= 8 or clang >= 7"``.
     """
 
     name: str
@@ -54,6 +57,9 @@ class Toolchain:
     flags: tuple[str, ...] = ()
     emulator: tuple[str, ...] = ()
     install_hint: str = ""
+    tune: str = ""
+    probe: str = ""
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,31 @@ def _red_zone(command: tuple[str, ...]) -> int:
     return 128 if _call([*command, "-dumpmachine"]).stdout.startswith("x86_64") else 0
 
 
+@functools.cache
+def _complaint(command: tuple[str, ...], source: str) -> str | None:
+    """What a compiler says against a C file; None where it takes it."""
+    with tempfile.TemporaryDirectory(prefix="qgen-probe-") as scratch:
+        path = Path(scratch) / "probe.c"
+        path.write_text(source)
+        done = _call([*command, "-c", str(path), "-o", str(path.with_suffix(".o"))])
+    return _first_error(done) if done.returncode else None
+
+
+def require(tc: Toolchain) -> None:
+    """Raise QgenError where the compiler of `tc` is missing, or does not know the instructions."""
+    command = compiler_command(tc)
+    said = _complaint((*command, *tc.flags), tc.probe) if tc.probe else None
+    if said is not None:
+        version = _call([*command, "-dumpversion"]).stdout.strip().splitlines()
+        name = " ".join([Path(command[0]).name, *version[:1]])
+        raise QgenError(f"{name} cannot compile for {tc.name}: {said}", hint=f"needs {tc.needs}")
+
+
+def _tuning(command: Sequence[str], tc: Toolchain) -> list[str]:
+    known = tc.tune and _complaint((*command, *tc.flags, tc.tune), "int x;") is None
+    return [tc.tune] if known else []
+
+
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     # LC_ALL=C keeps messages in English: the word 'error:' is searched for.
     try:
@@ -166,14 +197,17 @@ def _step(command: Sequence[str]) -> str:
     done = _call(command)
     if done.returncode == 0:
         return done.stderr
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    first = next(
-        (line for line in lines if re.search(r"error:|undefined reference", line)),
-        lines[0] if lines else f"exit code {done.returncode}",
-    )
     raise QgenError(
-        f"{Path(command[0]).name}: {first}",
+        f"{Path(command[0]).name}: {_first_error(done)}",
         hint="generated C that does not compile is a bug of qgen, please report it",
+    )
+
+
+def _first_error(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return next(
+        (line for line in lines if re.search(r"[Ee]rror:|undefined reference", line)),
+        lines[0] if lines else f"exit code {done.returncode}",
     )
 
 
@@ -198,14 +232,16 @@ def compile_c(
             reach only it.
 
     Raises:
-        QgenError: no compiler, C that does not compile or link, or an `out` that cannot be written.
+        QgenError: no compiler or one too old, C that does not compile or link, or an `out` that
+            cannot be written.
         ValueError: ``link=False`` with other than one source.
     """
     if not link and len(sources) != 1:
         raise ValueError("an object is made from exactly one source")
+    require(tc)
     command = compiler_command(tc)
     callgraph_known = _writes_callgraph(tuple(command))
-    flags = [*DEFAULT_FLAGS, *tc.flags]
+    flags = [*DEFAULT_FLAGS, *tc.flags, *_tuning(command, tc)]
     reports = ["-fstack-usage", *(["-fcallgraph-info=su"] if callgraph_known else [])]
     compile_extra = [flag for flag in extra if not flag.startswith(_LINK_ONLY)]
     usage: dict[str, int] = {}

@@ -18,6 +18,7 @@ from qgen.ir.op import Env, Op
 from qgen.ir.types import Array, Tensor
 from qgen.lower import Lowered, Step, lower
 from qgen.passes.storage import OFFSET
+from qgen.targets import machine
 from qgen.targets.spec import Target
 from qgen.verify.harness import FaultError, Session, build, callable_alone
 from qgen.verify.inputs import model_inputs, op_operands
@@ -34,8 +35,9 @@ class _DifferenceError(Exception):
 
 def verify(
     graph: Graph | Path | str,
-    target: Target | str,
+    target: Target | str | None = None,
     *,
+    cpu: str | None = None,
     inputs: int = 20,
     seed: int = 0,
     oracle: bool = False,
@@ -45,7 +47,8 @@ def verify(
 
     Args:
         graph: a graph, or the path of a .tflite or .qg file.
-        target: a target or its name.
+        target: a target or its name; by default that of the cpu, or aarch64.
+        cpu: name of a core.
         inputs: how many inputs of the whole model to run.
         seed: of the random values.
         oracle: also compare golden's outputs with LiteRT's reference kernels (.tflite only).
@@ -60,12 +63,8 @@ def verify(
 
         model_file = Path(graph)
         graph = load_model(model_file)
-    if isinstance(target, str):
-        from qgen.targets import target as by_name
-
-        target = by_name(target)
     return verify_lowered(
-        lower(graph, target),
+        lower(graph, *machine(target, cpu)),
         inputs=inputs,
         seed=seed,
         oracle=oracle_bytes(model_file) if oracle else None,
@@ -128,6 +127,7 @@ def verify_lowered(
         equal=found is None,
         model=lowered.name,
         target=lowered.target.name,
+        cpu=lowered.cpu.name if lowered.cpu else None,
         inputs=comparison.inputs,
         tensors=comparison.tensors,
         op_runs=comparison.op_runs,

@@ -71,6 +71,7 @@ class Verdict:
         op_runs: how many times a single op was run on adversarial, extreme or random operands.
         first_difference: None if equal.
         oracle: name of the foreign oracle that golden was compared with, or empty.
+        cpu: the core that the code was arranged for, if one was chosen.
         seconds: wall-clock time.
     """
 
@@ -82,17 +83,19 @@ class Verdict:
     op_runs: int
     first_difference: Difference | None = None
     oracle: str = ""
+    cpu: str | None = None
     seconds: float = 0.0
 
     def __bool__(self) -> bool:
         return self.equal
 
     def __str__(self) -> str:
+        machine = f"target {self.target}" + (f" on {self.cpu}" if self.cpu else "")
         if self.first_difference is not None:
-            return f"{self.model}: target {self.target} DIFFERS: {self.first_difference}"
+            return f"{self.model}: {machine} DIFFERS: {self.first_difference}"
         oracle = f", golden equals {self.oracle}" if self.oracle else ""
         return (
-            f"{self.model}: target {self.target} equals golden bit for bit "
+            f"{self.model}: {machine} equals golden bit for bit "
             f"({self.inputs} inputs, {self.op_runs} single ops, {self.tensors} tensors{oracle})"
         )
 

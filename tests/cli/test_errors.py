@@ -49,6 +49,10 @@ PORTABLE = ["--target", "portable"]
         (["compile", "lone.qg"], "keep it beside the model"),
         (["compile", "tiny.qg", "--target", "aarch46"], "unknown target 'aarch46' (did you mean"),
         (["compile", "tiny.qg", "--target", "vax"], "unknown target 'vax' (known: "),
+        (["compile", "tiny.qg", "--cpu", "cortex-a35x"], "unknown cpu 'cortex-a35x' (did you mean"),
+        (["inspect", "tiny.qg", "--cpu", ""], "unknown cpu '' (known: cortex-a53, "),
+        (["verify", "tiny.qg", "--target", "aarch64+i8mm", "--cpu", "cortex-a76"], "lacks i8mm, "),
+        (["compile", "tiny.qg", *PORTABLE, "--cpu", "cortex-a76"], "portable is for no cpu in"),
         (["compile", "tiny.qg", "--name", "int"], "'int' is a keyword of C or C++ (rename it)"),
         (["compile", "tiny.qg", "--name", "3d"], "model name '3d' is not an identifier"),
         (["compile", "tiny.qg", "--name", ""], "model name '' is not an identifier"),
@@ -149,6 +153,35 @@ def test_budget_without_compiler(no_tools: None, capsys: pytest.CaptureFixture[s
 def test_verify_without_compiler(no_tools: None, capsys: pytest.CaptureFixture[str]) -> None:
     said = line(capsys, ["verify", "tiny.qg"])
     assert "no C compiler for aarch64" in said and "apt-get install" in said
+
+
+@pytest.mark.parametrize("command", ["compile", "verify"])
+@pytest.mark.parametrize(
+    ("cpu", "needed"), [("cortex-a55", "gcc >= 8 or clang >= 7"), ("cortex-a510", "gcc >= 10 or ")]
+)
+def test_compiler_too_old(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    cpu: str,
+    needed: str,
+) -> None:
+    """A compiler of 2016: it takes no architecture after ARMv8.1."""
+    old = here / "old-gcc"
+    old.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        "*-dumpversion*) echo 6.1.0 ;;\n"
+        "*-march=armv8.[2-9]*) echo \"error: unknown value for '-march'\" >&2; exit 1 ;;\n"
+        "esac\n"
+    )
+    old.chmod(0o755)
+    monkeypatch.setenv("QGEN_CC", str(old))
+    said = line(capsys, [command, "tiny.qg", "--cpu", cpu])
+    assert said.startswith("qgen: error: old-gcc 6.1.0 cannot compile for aarch64+")
+    assert "unknown value for '-march' (needs " + needed in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-gcc"), reason="needs the aarch64 compiler")

@@ -14,6 +14,7 @@ from qgen.ir.op import Op
 from qgen.ir.ops.clamp import Clamp
 from qgen.ir.types import DType, QParams, Rounding, Tensor, TensorType
 from qgen.targets import TARGETS, gemm, target
+from qgen.targets import machine as chosen
 from qgen.targets.aarch64 import AARCH64
 from qgen.targets.portable import PORTABLE, broadcast_strides
 from qgen.targets.requantize_asm import Sums, requantize_lines
@@ -44,6 +45,18 @@ def machine(*rows: KernelSpec, features: tuple[str, ...] = ("c99",)) -> Target:
 BAD: list[tuple[str, Callable[[], object]]] = [
     (r"unknown target 'aarch65' \(did you mean aarch64\?\)", lambda: target("aarch65")),
     (r"unknown target 'x' \(known: aarch64, aarch64\+dotprod, ", lambda: target("x")),
+    (r"unknown cpu 'cortex-a7x' \(did you mean cortex-a7", lambda: chosen(None, "cortex-a7x")),
+    (r"unknown cpu 'N1' \(did you mean neoverse-n1\?\)", lambda: chosen(None, "N1")),
+    (r"unknown cpu 'z80' \(known: cortex-a53, ", lambda: chosen("aarch64", "z80")),
+    (
+        r"cpu cortex-a53 lacks dotprod, which target aarch64\+dotprod needs \(with this target: "
+        r"cortex-a55, .*; with this cpu: aarch64\)",
+        lambda: chosen("aarch64+dotprod", "cortex-a53"),
+    ),
+    (
+        r"target portable is for no cpu in particular \(leave out --cpu or --target\)",
+        lambda: chosen("portable", "cortex-a53"),
+    ),
     (r"unknown feature 'sve9' \(known: c99, neon, aarch64", lambda: implied(frozenset({"sve9"}))),
     (r"unknown feature 'mmx'", lambda: machine(features=("mmx",))),
     (r"unknown feature 'mmx'", lambda: machine(row("r", requires=("mmx",)))),

@@ -225,6 +225,22 @@ def test_missing_source(native, tmp_path):
         compile_c(native, [tmp_path / "gone.c"], tmp_path / "exe")
 
 
+def test_a_flag_for_tuning_may_be_unknown(native, write_c, tmp_path):
+    source = write_c("int x;")
+    for tune in ("-mtune=no-such-core", "-DKNOWN=1"):
+        compile_c(dataclasses.replace(native, tune=tune), [source], tmp_path / "o", link=False)
+    known = write_c("#ifndef KNOWN\n#error absent\n#endif\nint x;", "known.c")
+    tc = dataclasses.replace(native, tune="-DKNOWN=1")
+    compile_c(tc, [known], tmp_path / "o", link=False)
+
+
+def test_a_compiler_that_lacks_an_instruction(native, write_c, tmp_path):
+    tc = dataclasses.replace(native, probe='__asm__("frobnicate");', needs="gcc >= 99")
+    with pytest.raises(QgenError, match=r"cannot compile for portable: .*rror.* \(needs gcc >= 99"):
+        compile_c(tc, [write_c("int x;")], tmp_path / "o", link=False)
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize("link", [True, False])
 def test_unwritable_output(native, write_c, tmp_path, link):
     source = write_c("int main(void) { return 0; }")
