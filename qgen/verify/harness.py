@@ -131,7 +131,9 @@ class Session:
     def __init__(self, driver: Driver, *, timeout: float = 300.0) -> None:
         self.driver = driver
         self.timeout = timeout
-        self.process: subprocess.Popen[bytes] = open_process(driver.lowered.target.toolchain, driver.exe)
+        self.process: subprocess.Popen[bytes] = open_process(
+            driver.lowered.target.toolchain, driver.exe
+        )
         assert self.process.stdout is not None
         self._fd = self.process.stdout.fileno()
         self._poll = select.poll()
