@@ -9,6 +9,7 @@ from __future__ import annotations
 from qgen.targets import gemm, portable
 from qgen.targets.add_neon import ROWS as ADD_ROWS
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
+from qgen.targets.depthwise_spread_neon import ROWS as SPREAD_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.neon import NEON
 from qgen.targets.pool_neon import ROWS as POOL_ROWS
@@ -18,6 +19,7 @@ from qgen.toolchain.cc import Toolchain
 ROWS = (
     *gemm.KERNEL.rows(),
     *DEPTHWISE_ROWS,
+    *SPREAD_ROWS,
     *ADD_ROWS,
     *POOL_ROWS,
     *ELEMENTWISE_ROWS,

@@ -106,9 +106,11 @@ def _axis(d: Draw, kernel: int, dilation: int, padding: Any, i: int) -> int:
     return max((kernel - 1) * dilation + 1 - inside, 1) + d.integer(0, 5)
 
 
-def _window(d: Draw, widest_pad: int) -> tuple[tuple[int, int], dict[str, Any], tuple[int, int]]:
+def _window(
+    d: Draw, widest_pad: int, kernels: tuple[tuple[int, int], ...] = KERNELS
+) -> tuple[tuple[int, int], dict[str, Any], tuple[int, int]]:
     """Kernel, window attributes, and height and width of the image."""
-    kernel = d.choose(KERNELS)
+    kernel = d.choose(kernels)
     dilation = (d.integer(1, 3), d.integer(1, 2)) if d.chance(0.2) else (1, 1)
     stride = (d.integer(1, 3), d.integer(1, 3)) if d.chance(0.5) else (1, 1)
     explicit = Pads(*(d.integer(0, min(widest_pad, k - 1)) for k in np.repeat(kernel, 2).tolist()))
@@ -140,7 +142,8 @@ def conv2d(d: Draw) -> Op:
 
 
 def depthwise_conv2d(d: Draw) -> Op:
-    kernel, attributes, size = _window(d, 3)
+    # The last has more taps than are worth unrolling.
+    kernel, attributes, size = _window(d, 3, (*KERNELS, (10, 8), (12, 11)))
     x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, d.channels()))
     multiplier = d.choose((1, 1, 1, 2, 3, 8))
     fields = _linear(d, x, (1, *kernel, x.shape[3] * multiplier), 3)
