@@ -11,6 +11,7 @@ from qgen.targets.add_neon import ROWS as ADD_ROWS
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.depthwise_spread_neon import ROWS as SPREAD_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
+from qgen.targets.mean_neon import ROWS as MEAN_ROWS
 from qgen.targets.neon import NEON
 from qgen.targets.pool_neon import ROWS as POOL_ROWS
 from qgen.targets.spec import Target
@@ -22,6 +23,7 @@ ROWS = (
     *SPREAD_ROWS,
     *ADD_ROWS,
     *POOL_ROWS,
+    *MEAN_ROWS,
     *ELEMENTWISE_ROWS,
     *portable.ROWS,
 )

@@ -116,6 +116,9 @@ def _spread(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     blocks: dict[str, Any] = {"blocks": 1, "channel": "0"}
     if op.channels >= lanes:
         blocks = block_vars(op.channels, lanes)
+    pixels = min(PIXELS[lanes], op.out.shape[2])
+    # Columns that a step reads: of one channel, a vector may hold them all.
+    reach = (pixels - 1) * op.window.w.stride + op.window.w.extent
     return Prepared(
         constants=constants,
         scratch=scratch,
@@ -136,8 +139,9 @@ def _spread(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "row": row,
             "groups": runs,
             "order": order,
+            "in_line": op.x.shape[3] == 1 and reach <= VECTOR,
             "part": op.channels < lanes,
-            "pixels": min(PIXELS[lanes], op.out.shape[2]),
+            "pixels": pixels,
         },
         notes=(
             f"int16 lanes (Q16): runs of {', '.join(str(len(r)) for r in runs)} taps reach at most "

@@ -273,7 +273,10 @@ def _pool(cls: type[Op]) -> Callable[[Draw], Op]:
 
 
 def mean(d: Draw) -> Op:
-    x = d.tensor("x", d.dtype(), d.shape() if d.chance(0.5) else (1, 7, 7, d.channels()))
+    # Long dimensions leave int16 lanes: 256 values fit, and 128 vectors of pairs.
+    long = d.choose(((300, d.channels()), (3, 257, 2, 16), (2, 2100), (256, 40), (1, 4, 2064)))
+    shape = d.choose((d.shape(), d.shape(), (1, 7, 7, d.channels()), long))
+    x = d.tensor("x", d.dtype(), shape)
     axes = tuple(i for i in range(len(x.shape)) if d.chance(0.5)) or (len(x.shape) - 1,)
     scale = x.type.scale * (d.log(-6, 12) if d.chance(0.3) else d.log(-1, 1))
     return _built(Mean, d, d.like(x.dtype), scale, x=x, axes=axes, keep_dims=d.chance(0.5))

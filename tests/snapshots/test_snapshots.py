@@ -20,6 +20,7 @@ from qgen.ir.ops.add import Add
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.depthwise_conv2d import DepthwiseConv2D
 from qgen.ir.ops.fully_connected import FullyConnected
+from qgen.ir.ops.mean import Mean
 from qgen.ir.ops.softmax import Softmax
 from qgen.ir.types import Activation, DType, Padding, QParams, Rounding, Tensor, TensorType
 from qgen.lower import lower
@@ -67,6 +68,13 @@ def depthwise() -> Op:
     )  # fmt: skip
 
 
+def multiplied() -> Op:
+    return DepthwiseConv2D(
+        x=t("x", 1, 3, 4, 2, zero=5), w=ramp("w", 1, 2, 2, 8), b=bias(8),
+        padding=Padding.SAME, out=t("y", 1, 3, 4, 8),
+    )  # fmt: skip
+
+
 def fully_connected() -> Op:
     return FullyConnected(
         x=t("x", 1, 20), w=ramp("w", 5, 20), b=bias(5), out=t("y", 1, 5), requant=Rounding.NEAREST
@@ -77,6 +85,10 @@ def add() -> Op:
     return Add(
         a=t("a", 1, 13, zero=1), b=t("b", 1, 13, zero=2, scale=0.2), out=t("y", 1, 13, zero=-7)
     )
+
+
+def mean() -> Op:
+    return Mean(x=t("x", 1, 3, 3, 20, zero=2), axes=(1, 2), out=t("y", 1, 20, zero=-5))
 
 
 def model() -> Graph:
@@ -105,9 +117,11 @@ SNAPSHOTS: dict[str, Callable[[], str]] = {
     "conv2d_3x3.portable.c": lambda: kernel(image(), "portable"),
     "depthwise_conv2d.aarch64.c": lambda: kernel(depthwise(), "aarch64"),
     "depthwise_conv2d.portable.c": lambda: kernel(depthwise(), "portable"),
+    "depthwise_multiplier.aarch64.c": lambda: kernel(multiplied(), "aarch64"),
     "fully_connected.aarch64.c": lambda: kernel(fully_connected(), "aarch64"),
     "fully_connected.portable.c": lambda: kernel(fully_connected(), "portable"),
     "add.aarch64.c": lambda: kernel(add(), "aarch64"),
+    "mean.aarch64.c": lambda: kernel(mean(), "aarch64"),
     "model.portable.h": lambda: header("portable"),
 }
 
