@@ -28,9 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone; what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has gone.
+        _drop_output()
         return PIPE_CLOSED
+    except OSError as e:
+        # Files that are named on the command line have their own errors.
+        _drop_output()
+        reason = (e.strerror or str(e)).lower()
+        print(f"qgen: error: {e.filename or 'standard output'}: {reason}", file=sys.stderr)
+        return REFUSED
+    except MemoryError:
+        print("qgen: error: not enough memory for this model", file=sys.stderr)
+        return REFUSED
     except Exception as e:
         if os.environ.get("QGEN_DEBUG") == "1":
             traceback.print_exc()
@@ -41,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return BUG
+
+
+def _drop_output() -> None:
+    """What is still buffered must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:

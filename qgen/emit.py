@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import PurePath
@@ -14,7 +14,7 @@ import numpy as np
 
 from qgen import __version__
 from qgen.ctext import tidy
-from qgen.errors import Loc
+from qgen.errors import Loc, QgenError
 from qgen.ir.graph import Graph
 from qgen.ir.types import Array, Tensor, TensorType
 from qgen.lower import Lowered, Step
@@ -96,8 +96,8 @@ def _shared(lowered: Lowered, origin: Provenance, split: bool) -> dict[str, Any]
         "target": lowered.target,
         "tuned": f", arranged for {lowered.cpu.name}" if lowered.cpu else "",
         "rounding": graph.rounding.value,
-        "inputs": [Port(t) for t in graph.inputs],
-        "outputs": [Port(t) for t in graph.outputs],
+        "inputs": _ports("inputs", graph.inputs),
+        "outputs": _ports("outputs", graph.outputs),
         "null_checks": [f"in->{Port(t).name} == NULL" for t in graph.inputs]
         + [f"out->{Port(t).name} == NULL" for t in graph.outputs],
         "arena_bytes": plan.arena_bytes,
@@ -130,6 +130,21 @@ class Port:
         """The scale as a C literal of single precision, 9 digits."""
         scale = self.tensor.type.quant.scale if self.tensor.type.quant else ()
         return f"{np.float32(scale[0]):.9g}".rstrip() if len(scale) == 1 else ""
+
+
+def _ports(what: str, tensors: Sequence[Tensor]) -> list[Port]:
+    """Raises QgenError where two names become one name of C, or one macro."""
+    ports: dict[str, Port] = {}
+    for t in tensors:
+        port = Port(t)
+        other = ports.setdefault(port.name.upper(), port)
+        if other is not port:
+            raise QgenError(
+                f"{what} '{other.tensor.name}' and '{t.name}' would share the macros of the header",
+                t.loc,
+                hint="rename one in the .qg",
+            )
+    return list(ports.values())
 
 
 def _bodies(lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:

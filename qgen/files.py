@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,4 +39,5 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         raise QgenError(f"cannot write {path}: {(e.strerror or str(e)).lower()}") from e
     finally:
         for beside, _ in waiting:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from qgen.compile import Budget, Progress
 from qgen.errors import QgenError
 
 Commands = Any  # argparse's class for subcommands is private
+LARGEST = 10**9
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -85,6 +86,8 @@ def size(text: str) -> int:
 def positive(text: str) -> int:
     if not re.fullmatch(r"\d+", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
+    if int(text) > LARGEST:
+        raise argparse.ArgumentTypeError(f"'{text}' is more than {LARGEST}")
     return int(text)
 
 
@@ -92,6 +95,12 @@ def natural(text: str) -> int:
     if not re.fullmatch(r"\d+", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0")
     return int(text)
+
+
+def check_out(out: Path | None, model: Path) -> None:
+    """Raise QgenError if `out` is the model itself."""
+    if out and out.exists() and model.exists() and out.samefile(model):
+        raise QgenError(f"{out} is the model, it is not overwritten", hint="give -o another name")
 
 
 def print_json(values: Mapping[str, Any] | list[Any]) -> None:

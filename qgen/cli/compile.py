@@ -34,6 +34,7 @@ qgen compile kws.tflite --split --max-ram 32K --max-flash 96K
 
 
 def run(args: argparse.Namespace) -> int:
+    common.check_out(args.out, args.model)
     with common.progress() as progress:
         done = compile_model(
             args.model,

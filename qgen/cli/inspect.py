@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from qgen.cli import common
+from qgen.errors import QgenError
 from qgen.files import write_files
 from qgen.frontend import load_model
 from qgen.lower import lower
@@ -35,8 +36,11 @@ qgen inspect kws.tflite --json | jq .macs
 
 
 def run(args: argparse.Namespace) -> int:
+    common.check_out(args.plot, args.model)
     lowered = lower(load_model(args.model), *machine(args.target, args.cpu))
     if args.plot:
+        if args.plot.suffix not in (".svg", ""):
+            raise QgenError(f"{args.plot} would be a picture in SVG", hint="end its name in .svg")
         write_files({args.plot: render_svg(lowered.graph, lowered.plan).encode()})
     report = {"target": lowered.target.name, "cpu": lowered.cpu.name if lowered.cpu else None}
     report |= inspect(lowered.graph, lowered.plan, lowered.model)

@@ -42,6 +42,7 @@ qgen run two_heads.tflite --input left.npy --input right.npy -o heads.npz
 
 
 def run(args: argparse.Namespace) -> int:
+    common.check_out(args.out, args.model)
     graph = legalize(load_model(args.model))
     inputs = [_read(path) for path in args.inputs]
     names = [t.name for t in graph.outputs]

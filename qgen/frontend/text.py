@@ -161,7 +161,8 @@ class _Reader:
             # Sizes of 10 digits and more cannot be meant, and would only break later.
             if not (token.isdigit() and int(token[:10]) > 0 and len(token) < 10):
                 raise QgenError(f"dimension {token} is not a positive integer", self.loc(token))
-        type = TensorType(dtype, tuple(int(token) for token in node.dims.items))
+        shape = tuple(int(token) for token in node.dims.items)
+        type = located(self.loc(node.dtype), TensorType, dtype, shape)
         if node.quant is None:
             return type
         return located(self.loc(node.quant), type.with_quant, self.quant(node.quant))

@@ -12,7 +12,8 @@ from qgen.errors import NOWHERE, Loc, QgenError
 from qgen.ir.op import Op
 from qgen.ir.types import Rounding, Tensor
 
-# Names become C identifiers, so the words of C11 and C++17 are taken.
+# Names become C identifiers, so the words of C11 and C++17 are taken, and the macros of the two
+# headers that a generated file includes and of compilers outside strict C.
 _C_WORDS = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class
 compl const const_cast constexpr continue decltype default delete do double dynamic_cast else enum
@@ -23,6 +24,10 @@ throw true try typedef typeid typename union unsigned using virtual void volatil
 xor_eq
 """
 C_KEYWORDS = frozenset(_C_WORDS.split())
+C_MACROS = re.compile(r"NULL|offsetof|linux|unix|[A-Z]\w*_(MIN|MAX)|U?INT(\d+|MAX)_C")
+# A header of the model's name must not hide one that it includes.
+C_HEADERS = frozenset({"arm_neon", "stddef", "stdint"})
+LONGEST_NAME = 100
 NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 
 
@@ -32,8 +37,30 @@ def check_name(name: str, what: str, loc: Loc) -> None:
         raise QgenError(
             f"{what} name '{name}' is not an identifier", loc, hint="use letters, digits and _"
         )
+    word = taken_word(name)
+    if word:
+        raise QgenError(f"{what} name '{name}' is {word}", loc, hint="rename it")
+
+
+def taken_word(name: str) -> str:
+    """What `name` is in C, or an empty string where it is free."""
     if name in C_KEYWORDS:
-        raise QgenError(f"{what} name '{name}' is a keyword of C or C++", loc, hint="rename it")
+        return "a keyword of C or C++"
+    return "a macro of C" if C_MACROS.fullmatch(name) else ""
+
+
+def _check_model_name(name: str, loc: Loc) -> None:
+    check_name(name, "model", loc)
+    if "." in name:
+        raise QgenError(f"model name '{name}' contains a dot", loc)
+    if name in C_HEADERS:
+        raise QgenError(f"model name '{name}' is that of a C header", loc, hint="rename it")
+    if len(name) > LONGEST_NAME:
+        raise QgenError(
+            f"model name '{name[:20]}...' has {len(name)} letters, at most {LONGEST_NAME} will do",
+            loc,
+            hint="shorten it",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +79,7 @@ class Graph:
     loc: Loc = NOWHERE
 
     def __post_init__(self) -> None:
-        check_name(self.name, "model", self.loc)
-        if "." in self.name:
-            raise QgenError(f"model name '{self.name}' contains a dot", self.loc)
+        _check_model_name(self.name, self.loc)
         known: dict[str, Tensor] = {}
 
         def define(tensor: Tensor, loc: Loc) -> None:

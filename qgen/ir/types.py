@@ -18,6 +18,7 @@ from qgen.errors import NOWHERE, Loc, QgenError
 
 Array = npt.NDArray[Any]
 R = TypeVar("R")
+MOST_BYTES = 2**31 - 1  # of a tensor: generated code counts in int32
 
 
 class DType(Enum):
@@ -91,6 +92,10 @@ class TensorType:
     def __post_init__(self) -> None:
         if any(d <= 0 for d in self.shape):
             raise QgenError(f"shape {list(self.shape)} has a dimension that is not positive")
+        if self.bytes > MOST_BYTES:
+            raise QgenError(
+                f"a tensor of shape {list(self.shape)} has more bytes than an int32 can count"
+            )
         q = self.quant
         if q is None:
             return

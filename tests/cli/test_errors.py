@@ -32,6 +32,13 @@ def line(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 2) ->
 
 
 PORTABLE = ["--target", "portable"]
+CASES = """qgen 1
+model cases rounding(gemmlowp)
+input X : i8[4] quant(scale=0.1, zero=0)
+input x : i8[4] quant(scale=0.2, zero=0)
+y = add(X, x) : i8[4] quant(scale=0.3, zero=0)
+output y
+"""
 
 
 @pytest.mark.parametrize(
@@ -54,15 +61,22 @@ PORTABLE = ["--target", "portable"]
         (["verify", "tiny.qg", "--target", "aarch64+i8mm", "--cpu", "cortex-a76"], "lacks i8mm, "),
         (["compile", "tiny.qg", *PORTABLE, "--cpu", "cortex-a76"], "portable is for no cpu in"),
         (["compile", "tiny.qg", "--name", "int"], "'int' is a keyword of C or C++ (rename it)"),
+        (["compile", "tiny.qg", "--name", "NULL"], "'NULL' is a macro of C (rename it)"),
+        (["compile", "tiny.qg", "--name", "stdint"], "that of a C header (rename it)"),
+        (["compile", "tiny.qg", "-o", "tiny.qg"], "tiny.qg is the model, it is not overwritten"),
+        (["compile", "tiny.qg", "-o", "notes.txt/t.h"], "notes.txt/t.h: not a directory"),
+        (["compile", "cases.qg"], "inputs 'X' and 'x' would share the macros of the header"),
         (["compile", "tiny.qg", "--name", "3d"], "model name '3d' is not an identifier"),
         (["compile", "tiny.qg", "--name", ""], "model name '' is not an identifier"),
         (["compile", "tiny.qg", "--max-ram", "lots"], "'lots' is not a size such as 65536, 64K"),
         (["verify", "tiny.qg", "--inputs", "0"], "--inputs: '0' is not a positive number"),
+        (["verify", "tiny.qg", "--inputs", "9" * 20], "99999' is more than 1000000000"),
         (["verify", "tiny.qg", "--seed", "-1"], "--seed: '-1' is not a number from 0"),
         (["verify", "tiny.qg", "--oracle", "litert"], "the litert oracle needs a .tflite model"),
         (["verify", "absent.tflite"], "absent.tflite: cannot read the model"),
         (["import", "tiny.qg", "-o", "no/such/t.qg"], "cannot write"),
         (["import", "tiny.qg", "-o", "t.txt"], "t.txt would be written as text (end its name in"),
+        (["inspect", "tiny.qg", "--plot", "t.png"], "t.png would be a picture in SVG (end its"),
         (["inspect", "tiny.qg", "--plot", "no/such.svg"], "cannot write no/such.svg: no such file"),
         (["run", "tiny.qg", "-o", "y.npy"], "arguments are required: --input"),
         (["run", "tiny.qg", "--input", "absent.npy", "-o", "y.npy"], "cannot read absent.npy: no "),
@@ -81,6 +95,7 @@ def test_refused(
     (here / "notes.txt").write_text("not a model")
     (here / "bad.qg").write_text("qgen 1\nmodel bad rounding(gemmlowp)\ninput x ! u8[1]\n")
     (here / "lone.qg").write_text((here / "tiny.qg").read_text().replace("tiny.npz", "lone.npz"))
+    (here / "cases.qg").write_text(CASES)
     (here / "empty.npy").write_bytes(b"")
     np.save("f.npy", np.zeros(2))
     said = line(capsys, words)
@@ -216,6 +231,35 @@ def test_a_bug_is_named(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device"), "standard output: no space left on device"),
+        (PermissionError(13, "Permission denied", "/tmp/x"), "/tmp/x: permission denied"),
+        (MemoryError(), "not enough memory for this model"),
+    ],
+)
+def test_what_the_machine_refuses(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    message: str,
+) -> None:
+    monkeypatch.setattr(qgen.cli.ops, "run", raising(error))
+    monkeypatch.setattr("qgen.__main__._drop_output", lambda: None)
+    assert line(capfd, ["ops"]) == f"qgen: error: {message}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_behind_a_pipe() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "qgen", "ops"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == b"qgen: error: standard output: no space left on device\n"
+
+
 def test_interrupt_is_quiet(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,11 +297,13 @@ def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
     assert Path(os.devnull).is_char_device()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only_file_is_kept(tmp_path: Path) -> None:
+def test_read_only_file_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / "kept"
     kept.write_text("before")
     kept.chmod(0o444)
+    if os.geteuid() == 0:
+        # Root may write everywhere, so the answer that others get stands in.
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(QgenError, match="permission denied"):
         write_files({kept: b"after"})
     assert kept.read_text() == "before"

@@ -103,6 +103,12 @@ STATEMENTS = [
     ("input @@x : u8[1]", "'x' is defined twice", "first on line 4"),
     ("@@x = reshape(x) : u8[48]", "'x' is defined twice", "first on line 4"),
     ("input @@while : u8[1]", "tensor name 'while' is a keyword of C or C++", "rename it"),
+    ("input @@NULL : u8[1]", "tensor name 'NULL' is a macro of C", "rename it"),
+    (
+        "input x : @@u8[65536, 65536]",
+        "a tensor of shape [65536, 65536] has more bytes than an int32 can count",
+        "",
+    ),
     ("y = reshape(@@w1) : u8[48]", "'w1' is not defined", "did you mean 'w'?"),
     ("input image : u8[1]\ny = reshape(@@imagge) : u8[1]", "'imagge' is not defined", "'image'?"),
     (

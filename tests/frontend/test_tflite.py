@@ -9,7 +9,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from qgen.frontend.tflite import SUPPORTED, load, loads, tensor_names
-from qgen.frontend.tflite.names import short_names
+from qgen.frontend.tflite.names import model_name, short_names
 from qgen.ir import interp
 from qgen.ir.graph import C_KEYWORDS
 from qgen.ir.op import registry
@@ -56,14 +56,20 @@ def test_names_are_short_unique_and_mapped() -> None:
 
 
 def test_names_of_awkward_tensors() -> None:
-    awkward = ["a/int", "a/", "a/7x", "", "b/same", "b/same", "c/same;d", "ü/ö", "x" * 99]
-    short = short_names(awkward, [False] * 9)
-    assert short == short_names(awkward, [False] * 9)
+    awkward = ["a/int", "a/", "a/7x", "", "b/same", "b/same", "c/same;d", "ü/ö", "x" * 99, "NULL"]
+    short = short_names(awkward, [False] * 10)
+    assert short == short_names(awkward, [False] * 10)
     assert short[0] == "int_" and short[2] == "t_7x" and short[6] == "c_same"
-    assert len(set(short)) == 9 and not C_KEYWORDS & set(short)
+    assert short[9] == "NULL_"
+    assert len(set(short)) == 10 and not C_KEYWORDS & set(short)
     assert all(s.isidentifier() and s.isascii() and len(s) < 60 for s in short)
     # A computed tensor keeps the plain name whatever its weights are called.
     assert short_names(["a/Relu", "a/Relu"], [True, False]) == ["Relu_2", "Relu"]
+
+
+def test_name_of_the_model() -> None:
+    names = {stem: model_name(stem) for stem in ("kws-8.1", "9", "int", "stdint", "x" * 200)}
+    assert list(names.values()) == ["kws_8_1", "model_9", "int_", "stdint_", "x" * 100]
 
 
 def test_repeated_names_are_mapped_by_index() -> None:

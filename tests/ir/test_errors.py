@@ -120,6 +120,7 @@ BAD: list[tuple[str, Callable[[], object]]] = [
     ("scale 1e-60 is outside the range of single precision", lambda: q(1e-60)),
     ("2 scales but no axis", lambda: QParams((0.5, 0.5))),
     (r"shape \[1, 0\] has a dimension that is not positive", lambda: t("x", 1, 0)),
+    (r"shape \[65536, 65536\] has more bytes than an int32", lambda: t("x", 65536, 65536)),
     (r"zero point 128 is outside i8 \[-128, 127\]", lambda: t("x", 1, quant=q(1.0, 128))),
     (
         r"quantization axis 1 does not exist in \[2\]",
@@ -261,6 +262,9 @@ BAD: list[tuple[str, Callable[[], object]]] = [
         lambda: graph(clamp(t("a b", 1, 4, 4, 3)), inputs=(t("a b", 1, 4, 4, 3),)),
     ),
     ("'while' is a keyword of C or C", lambda: graph(clamp(), name="while")),
+    ("model name 'UINT8_MAX' is a macro of C", lambda: graph(clamp(), name="UINT8_MAX")),
+    ("model name 'stdint' is that of a C header", lambda: graph(clamp(), name="stdint")),
+    (r"name 'mmmmm.*' has 101 letters, at most 100", lambda: graph(clamp(), name="m" * 101)),
     ("model name 'a.b' contains a dot", lambda: graph(clamp(), name="a.b")),
     (r"'x' is defined twice \(rename one\)", lambda: graph(clamp(), inputs=(X, t("x", 1)))),
     ("'x' is defined twice", lambda: graph(clamp(out=t("x", 1, 4, 4, 3)))),

@@ -8,7 +8,7 @@ from pathlib import Path
 from qgen.errors import Loc, QgenError
 from qgen.frontend.tflite.flatbuffer import IDENTIFIER, RawModel, read_model
 from qgen.frontend.tflite.importers import IMPORTERS
-from qgen.frontend.tflite.names import identifier, short_names
+from qgen.frontend.tflite.names import model_name, short_names
 from qgen.frontend.tflite.site import FLOATS, QUANTIZE_HINT, Site, Tensors
 from qgen.ir.graph import Graph
 from qgen.ir.op import Op
@@ -52,7 +52,7 @@ def loads(data: bytes, file: str, *, table_free: bool = False) -> Graph:
             )
         ops += located(op.loc(file), IMPORTERS[op.name].build, Site(op, tensors, table_free))
     outputs = tuple(tensors(i) for i in raw.outputs)
-    name = identifier(Path(file).stem, "model")
+    name = model_name(Path(file).stem)
     return located(Loc(file), Graph, name, inputs, outputs, tuple(ops), loc=Loc(file))
 
 

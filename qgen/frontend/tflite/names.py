@@ -10,17 +10,23 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from qgen.ir.graph import C_KEYWORDS
+from qgen.ir.graph import C_HEADERS, LONGEST_NAME, taken_word
 
 LONGEST = 48
 
 
 def identifier(text: str, prefix: str) -> str:
-    """`text` with everything but letters, digits and _ replaced; never a word of C or C++."""
+    """`text` with everything but letters, digits and _ replaced; never a word or macro of C."""
     word = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
     if not word or word[0].isdigit():
         word = f"{prefix}_{word}".rstrip("_")
-    return f"{word}_" if word in C_KEYWORDS else word
+    return f"{word}_" if taken_word(word) else word
+
+
+def model_name(stem: str) -> str:
+    """The name of a model from that of its file."""
+    name = identifier(stem, "model")[:LONGEST_NAME]
+    return f"{name}_" if name in C_HEADERS else name
 
 
 def short_names(names: Sequence[str], constant: Sequence[bool]) -> list[str]:
