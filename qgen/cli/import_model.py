@@ -9,6 +9,7 @@ from qgen.cli import common
 from qgen.errors import QgenError
 from qgen.frontend import load_model
 from qgen.frontend.printer import save
+from qgen.frontend.tables import Tables
 
 
 def add(commands: common.Commands) -> None:
@@ -21,21 +22,23 @@ def add(commands: common.Commands) -> None:
         """
 qgen import kws.tflite
 qgen import kws.tflite -o models/kws.qg --name wake_word
-qgen import gate.tflite --table-free
+qgen import gate.tflite --tables always
 """,
     )
     common.add_model(parser)
     parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="default: NAME.qg")
     parser.add_argument("--name", metavar="NAME", help="name of the model, default: file name")
     parser.add_argument(
-        "--table-free",
-        action="store_true",
-        help="logistic and tanh in fixed point, not as the 256-entry tables of LiteRT's reference",
+        "--tables",
+        choices=[t.value for t in Tables],
+        default=Tables.AUTO.value,
+        help="256-entry tables for logistic and tanh: auto (default) where fixed point would "
+        "differ from LiteRT's reference, always (faster) or never",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    graph = load_model(args.model, table_free=args.table_free)
+    graph = load_model(args.model, tables=Tables(args.tables))
     if args.name is not None:
         graph = graph.replace(name=args.name)
     out: Path = args.out or Path(f"{graph.name}.qg")

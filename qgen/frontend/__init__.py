@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from qgen.errors import Loc, QgenError
+from qgen.frontend.tables import Tables
 from qgen.ir.graph import Graph
 
 
-def load_model(path: Path, *, table_free: bool = False) -> Graph:
+def load_model(path: Path, *, tables: Tables = Tables.AUTO) -> Graph:
     """The model in `path`, by its suffix, or by its contents where the suffix says nothing.
 
-    With `table_free`, logistic and tanh of a .tflite model come as fixed-point arithmetic (A.1)
-    instead of LiteRT's tables.
+    `tables` says which logistic and tanh of a .tflite model become tables.
 
     Raises QgenError where the file is unreadable, of an unknown format, or not a valid model.
     """
@@ -27,7 +27,7 @@ def load_model(path: Path, *, table_free: bool = False) -> Graph:
         raise QgenError(
             f"unknown model format '{path.suffix}'", Loc(str(path)), hint="use .qg or .tflite"
         )
-    return load_tflite(path, table_free=table_free)
+    return load_tflite(path, tables=tables)
 
 
 def _starts_as_tflite(path: Path) -> bool:

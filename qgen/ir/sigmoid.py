@@ -22,7 +22,7 @@ from qgen.ir.numerics import (
 )
 from qgen.ir.op import Env, Op
 from qgen.ir.ops.lookup import Lookup
-from qgen.ir.types import Array, Tensor, TensorType
+from qgen.ir.types import Array, Rounding, Tensor, TensorType
 
 INTEGER_BITS = 4
 
@@ -95,11 +95,27 @@ class Sigmoid(Op):
         m_x = quantize_multiplier(x.scale * 2.0 ** (31 - INTEGER_BITS))
         return self.replace(m_x=m_x, radius=input_radius(INTEGER_BITS, m_x.shift))
 
+    def equals_table(self, rounding: Rounding = Rounding.GEMMLOWP) -> bool:
+        """Whether fixed point gives what the table holds for each of the 256 inputs.
+
+        It nearly always does: its error is far below the steps of the result, so they differ only
+        where the real function lies next to the middle between two.
+        """
+        every = np.arange(self.x.dtype.min, self.x.dtype.max + 1)
+        fixed = self.replace(method=Method.FIXED_POINT).legalize()
+        table = self.replace(method=Method.TABLE).legalize()
+        assert isinstance(fixed, Sigmoid) and isinstance(table, Lookup)
+        return np.array_equal(fixed.values(every, rounding), table.table.const)
+
     def eval(self, env: Env) -> Array:
+        return self.values(env(self.x).astype(np.int64), env.rounding)
+
+    def values(self, x: Array, rounding: Rounding) -> Array:
+        """The results for inputs `x` of int64, in the type of the result."""
         assert self.m_x and self.radius is not None
-        x = env(self.x).astype(np.int64) - self.x.zero
+        x = x - self.x.zero
         inside = np.clip(x, -self.radius, self.radius)
-        raw = requantize(inside, *self.m_x, env.rounding)
+        raw = requantize(inside, *self.m_x, rounding)
         y = self.out.zero + rounding_right_shift(
             self.fixed(raw, INTEGER_BITS), 31 - self.OUTPUT_BITS
         )

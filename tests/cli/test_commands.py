@@ -44,9 +44,9 @@ def test_import_renames(here: Path) -> None:
     assert load_model(here / "copy.qg").same(tiny().replace(name="copy"))
 
 
-def test_import_table_free(here: Path) -> None:
+def test_import_tables(here: Path) -> None:
     (here / "gate.tflite").write_bytes(RANDOM_OPS["logistic"](np.random.default_rng(0)))
-    for words, kinds in (([], ["lookup"]), (["--table-free"], ["logistic"])):
+    for words, kinds in (([], ["logistic"]), (["--tables", "always"], ["lookup"])):
         assert main(["import", "gate.tflite", "-o", "gate.qg", *words]) == 0
         model = legalize(load_model(here / "gate.qg"))
         assert [op.NAME for op in model.ops] == kinds

@@ -103,6 +103,7 @@ def test_scale_is_short_and_exact(scale: float) -> None:
 
 def test_every_op() -> None:
     pytest.importorskip("ai_edge_litert", reason="models are written with its schema")
+    from qgen.frontend.tables import Tables
     from qgen.frontend.tflite import loads
     from tests.oracle.single_op import RANDOM_OPS
 
@@ -110,7 +111,7 @@ def test_every_op() -> None:
     for make in RANDOM_OPS.values():
         for seed in range(6):
             data = make(np.random.default_rng(seed))
-            model = loads(data, "m.tflite", table_free=seed % 2 == 0)
+            model = loads(data, "m.tflite", tables=list(Tables)[seed % 3])
             check_all_stages(model)
             seen.update(op.NAME for op in model.ops)
     assert seen == registry().keys()

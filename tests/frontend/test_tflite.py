@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from qgen.frontend.tables import Tables
 from qgen.frontend.tflite import SUPPORTED, load, loads, tensor_names
 from qgen.frontend.tflite.names import model_name, short_names
 from qgen.ir import interp
@@ -117,14 +118,23 @@ def test_concat_of_other_parameters_goes_through_a_table() -> None:
 
 
 @pytest.mark.parametrize("op", ["LOGISTIC", "TANH"])
-def test_table_free(op: str) -> None:
+def test_tables(op: str) -> None:
     scale, zero = (1 / 256, 0) if op == "LOGISTIC" else (1 / 128, 128)
     source, result = Tensor((4,), "u1", (0.1,), 9), Tensor((4,), "u1", (scale,), zero)
     model = build(op, None, [source], [result])
-    assert loads(model, "m").ops[0].method is Method.TABLE
-    assert loads(model, "m", table_free=True).ops[0].method is Method.FIXED_POINT
+    methods = [loads(model, "m", tables=t).ops[0].method for t in Tables]
+    assert methods == [Method.FIXED_POINT, Method.TABLE, Method.FIXED_POINT]
+    # Fixed point has no other scale of the result than its own.
     other = build(op, None, [source], [Tensor((4,), "u1", (0.02,), zero)])
-    assert loads(other, "m", table_free=True).ops[0].method is Method.TABLE
+    assert {loads(other, "m", tables=t).ops[0].method for t in Tables} == {Method.TABLE}
+
+
+def test_table_where_fixed_point_is_a_step_off() -> None:
+    # So coarse that fixed point, of 4 integer bits, saturates from |x| = 3 on, that is 6.0.
+    source = Tensor((4,), "i1", (2.0,), 0)
+    model = build("LOGISTIC", None, [source], [Tensor((4,), "i1", (1 / 256,), -128)])
+    methods = [loads(model, "m", tables=t).ops[0].method for t in Tables]
+    assert methods == [Method.TABLE, Method.TABLE, Method.FIXED_POINT]
 
 
 def test_supported_names_ops_of_the_ir() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qgen.errors import Loc, QgenError
+from qgen.frontend.tables import Tables
 from qgen.frontend.tflite.flatbuffer import IDENTIFIER, RawModel, read_model
 from qgen.frontend.tflite.importers import IMPORTERS
 from qgen.frontend.tflite.names import model_name, short_names
@@ -20,12 +21,12 @@ __all__ = ["IDENTIFIER", "SUPPORTED", "load", "loads", "tensor_names"]
 SUPPORTED: Mapping[str, str] = {name: entry.makes for name, entry in IMPORTERS.items()}
 
 
-def load(path: Path, *, table_free: bool = False) -> Graph:
+def load(path: Path, *, tables: Tables = Tables.AUTO) -> Graph:
     """The model in file `path` as a QUANTIZED graph named after the file.
 
     Args:
-        table_free: import LOGISTIC and TANH in the paper's fixed-point arithmetic (A.1), where
-            their output parameters allow it, instead of as the tables of TFLite's kernels.
+        path: a .tflite file.
+        tables: which LOGISTIC and TANH become tables; the others are fixed-point arithmetic (A.1).
 
     Raises QgenError where the file is unreadable, broken, or holds what qgen does not support.
     """
@@ -33,10 +34,10 @@ def load(path: Path, *, table_free: bool = False) -> Graph:
         data = path.read_bytes()
     except OSError as e:
         raise QgenError(f"cannot read the model: {e.strerror}", Loc(str(path))) from e
-    return loads(data, str(path), table_free=table_free)
+    return loads(data, str(path), tables=tables)
 
 
-def loads(data: bytes, file: str, *, table_free: bool = False) -> Graph:
+def loads(data: bytes, file: str, *, tables: Tables = Tables.AUTO) -> Graph:
     """As `load`, from the contents of a file; `file` names the model and appears in errors."""
     raw = read_model(data, file)
     _refuse_float(raw, file)
@@ -50,7 +51,7 @@ def loads(data: bytes, file: str, *, table_free: bool = False) -> Graph:
                 op.loc(file),
                 hint=f"supported: {', '.join(IMPORTERS)}",
             )
-        ops += located(op.loc(file), IMPORTERS[op.name].build, Site(op, tensors, table_free))
+        ops += located(op.loc(file), IMPORTERS[op.name].build, Site(op, tensors, tables))
     outputs = tuple(tensors(i) for i in raw.outputs)
     name = model_name(Path(file).stem)
     return located(Loc(file), Graph, name, inputs, outputs, tuple(ops), loc=Loc(file))

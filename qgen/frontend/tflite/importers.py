@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qgen.errors import QgenError
+from qgen.frontend.tables import Tables
 from qgen.frontend.tflite.site import Site
 from qgen.ir.elementwise import Binary
 from qgen.ir.numerics import affine_table, float32
@@ -162,14 +163,14 @@ def _clamp(activation: Activation) -> Import:
 
 
 def _sigmoid(op: type[Sigmoid]) -> Import:
-    """TFLite's reference kernels are tables of the real function: so is the import.
-
-    With `table_free` the op is in fixed point (paper A.1) where its output parameters allow it.
-    """
+    """In fixed point (paper A.1) where that equals the table of TFLite's reference kernel (Q13)."""
 
     def build(s: Site) -> list[Op]:
         table = op(x=s.input(0), method=Method.TABLE, out=s.out, loc=s.loc)
-        return [table.replace(method=Method.FIXED_POINT) if s.table_free and table.fits else table]
+        if s.tables is Tables.ALWAYS or not table.fits:
+            return [table]
+        fixed = table.replace(method=Method.FIXED_POINT)
+        return [fixed if s.tables is Tables.NEVER or fixed.equals_table() else table]
 
     return build
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from qgen.errors import Loc, QgenError
+from qgen.frontend.tables import Tables
 from qgen.frontend.tflite.flatbuffer import RawModel, RawOp, RawTensor
 from qgen.ir.types import Activation, Array, DType, Padding, QParams, Tensor, TensorType, located
 
@@ -67,7 +68,7 @@ class Site:
 
     op: RawOp
     tensors: Tensors
-    table_free: bool
+    tables: Tables
 
     @property
     def loc(self) -> Loc:
