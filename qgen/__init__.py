@@ -11,28 +11,33 @@ if TYPE_CHECKING:
     from qgen.compile import Budget, Compiled, compile_model
     from qgen.errors import QgenError
     from qgen.frontend import load_model
+    from qgen.profile import Profile, profile_model
     from qgen.verify import Verdict, assert_equal, verify_model
 
 __all__ = [
     "Budget",
     "Compiled",
+    "Profile",
     "QgenError",
     "Verdict",
     "__version__",
     "assert_equal",
     "compile_model",
     "load_model",
+    "profile_model",
     "verify_model",
 ]
 
 _HOMES = {
     "Budget": "qgen.compile",
     "Compiled": "qgen.compile",
+    "Profile": "qgen.profile",
     "QgenError": "qgen.errors",
     "Verdict": "qgen.verify",
     "assert_equal": "qgen.verify",
     "compile_model": "qgen.compile",
     "load_model": "qgen.frontend",
+    "profile_model": "qgen.profile",
     "verify_model": "qgen.verify",
 }
 

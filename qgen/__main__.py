@@ -59,7 +59,7 @@ def _drop_output() -> None:
 
 def _run(argv: Sequence[str] | None) -> int:
     # Here, so that an interrupt while the packages load is quiet too.
-    from qgen.cli import common, compile, import_model, inspect, ops, run, verify
+    from qgen.cli import common, compile, import_model, inspect, ops, profile, run, verify
 
     parser = common.Parser(
         prog="qgen",
@@ -68,7 +68,7 @@ def _run(argv: Sequence[str] | None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"qgen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (import_model, inspect, run, compile, verify, ops):
+    for module in (import_model, inspect, run, compile, verify, profile, ops):
         module.add(commands)
     args = parser.parse_args(argv)
     code: int = args.run(args)

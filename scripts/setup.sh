@@ -36,6 +36,8 @@ missing_packages() {
     command -v aarch64-linux-gnu-g++ >/dev/null || echo g++-aarch64-linux-gnu
     [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || echo libc6-dev-arm64-cross
     command -v qemu-aarch64 >/dev/null || echo qemu-user
+    # For cycles of `qgen profile`; the name may carry a version.
+    compgen -c llvm-mca >/dev/null || echo llvm
     [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || echo python3 python3-venv
 }
 

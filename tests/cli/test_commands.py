@@ -32,7 +32,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"qgen {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["import", "inspect", "run", "compile", "verify", "ops"])
+@pytest.mark.parametrize(
+    "command", ["import", "inspect", "run", "compile", "verify", "profile", "ops"]
+)
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
