@@ -1,19 +1,21 @@
 /* Runs a .tflite model N times with LiteRT's CPU kernels, to be counted under an emulator.
  *
- *   litert_peer MODEL xnn|ruy|ref N
+ *   litert_peer MODEL xnn|ruy|ref N [heap]
  *
  * xnn  the default of LiteRT: the XNNPACK delegate, its own kernels for what it does not take.
  * ruy  the same kernels without delegate (BuiltinOpResolverWithoutDefaultDelegates in C++): matrix
  *      products by ruy.
  * ref  reference kernels.
  * One thread. Inputs are filled once with the bytes of a linear congruential generator. The bytes
- * of the outputs go to standard output after the last inference.
+ * of the outputs go to standard output after the last inference; with `heap`, instead, the bytes
+ * that were on the heap then and not before the model was read.
  *
  * Links with libLiteRtRuntimeCApi.so of the ai-edge-litert wheel, which exports TensorFlow Lite's
  * C interface; what is needed of it is declared here.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,10 +90,16 @@ static void add_kernels(TfLiteInterpreterOptions *options, const char *suffix) {
     }
 }
 
+static size_t heap(void) {
+    const struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+}
+
 int main(int argc, char **argv) {
     uint32_t state = 1;
-    if (argc != 4)
-        fail("usage:", "litert_peer MODEL xnn|ruy|ref N");
+    if (argc != 4 && argc != 5)
+        fail("usage:", "litert_peer MODEL xnn|ruy|ref N [heap]");
+    const size_t before = heap();
     TfLiteModel *model = TfLiteModelCreateFromFile(argv[1]);
     if (!model)
         fail("cannot read", argv[1]);
@@ -117,6 +125,10 @@ int main(int argc, char **argv) {
     for (long n = atol(argv[3]); n > 0; n--)
         if (TfLiteInterpreterInvoke(interpreter) != 0)
             fail("cannot run", argv[1]);
+    if (argc == 5) {
+        printf("%zu\n", heap() - before);
+        return 0;
+    }
     for (int32_t i = 0; i < TfLiteInterpreterGetOutputTensorCount(interpreter); i++) {
         const TfLiteTensor *t = TfLiteInterpreterGetOutputTensor(interpreter, i);
         fwrite(TfLiteTensorData(t), 1, TfLiteTensorByteSize(t), stdout);

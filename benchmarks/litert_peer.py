@@ -1,8 +1,5 @@
 """LiteRT beside qgen: executed instructions per inference under the same emulator, one thread.
 
-    python -m benchmarks.litert_peer
-    python -m benchmarks.litert_peer kws_ref_model --cpu cortex-a53 cortex-a76 max --json
-
 The first run fetches LiteRT's AArch64 wheel by its package name into ``build/litert`` and links
 `litert_peer.c` with the library in it. The cross-compiler's C++ library is needed:
 ``apt-get install g++-aarch64-linux-gnu qemu-user``.
@@ -10,24 +7,23 @@ The first run fetches LiteRT's AArch64 wheel by its package name into ``build/li
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import count, runner
-from benchmarks.models import markdown, millions, render
 from qgen.errors import QgenError
-from qgen.report.units import console
+from qgen.profile import count
+from qgen.toolchain.elf import facts
 
 VERSION = "1.4.0"
 KERNELS = ("xnn", "ruy")
+# The mean is over these, beside two more; LiteRT's own bookkeeping varies by about 0.1 %.
+INFERENCES = 2
 BUILD = Path(__file__).resolve().parent.parent / "build" / "litert"
 
 _COMPILER = "aarch64-linux-gnu-gcc"
@@ -106,115 +102,42 @@ def _call(command: Sequence[str], failure: str) -> str:
     return done.stdout
 
 
-def instructions(peer: Peer, model: Path, kernels: str, cpu: str, macs: int) -> float:
-    """Executed instructions per inference of LiteRT, first inferences left out.
-
-    Args:
-        kernels: ``xnn`` for the XNNPACK delegate, ``ruy`` for none.
-        macs: of the model; decides over how many inferences the mean is taken.
-    """
-    n = 4 if macs > 50e6 else 20
-    few, many = ([str(model), kernels, str(times)] for times in (2, 2 + n))
-    return count.per_inference(peer.exe, cpu, few, many, n, sysroot=peer.sysroot)
-
-
 @dataclass(frozen=True)
-class Comparison:
-    """One model on one CPU: executed instructions per inference."""
+class PeerFigures:
+    """One model on one CPU: executed instructions per inference, by the kernels used.
 
-    name: str
-    macs: int
-    cpu: str
-    target: str
-    xnn: float
-    ruy: float
-    qgen: int
+    `heap_bytes` is what LiteRT holds on the heap after an inference: tensors, plan, packed weights.
+    """
+
+    instructions: Mapping[str, float]
+    heap_bytes: Mapping[str, int]
 
     @property
     def better(self) -> float:
-        """Those of the better peer."""
-        return min(self.xnn, self.ruy)
-
-    @property
-    def ratio(self) -> float:
-        """qgen's over the better peer's: below 1 where qgen is ahead."""
-        return self.qgen / self.better
+        """Instructions with the better kernels."""
+        return min(self.instructions.values())
 
 
-def compare(
-    peer: Peer,
-    paths: Sequence[Path],
-    cpus: Sequence[str],
-    target: str = "",
-    progress: Callable[[str], None] = lambda what: None,
-) -> list[Comparison]:
-    """All models on all CPUs; qgen's target is that of the CPU unless `target` names one.
+def measure(peer: Peer, model: Path, cpu: str) -> PeerFigures:
+    """Run LiteRT with each kind of kernels, first inferences left out.
 
-    Raises QgenError where something does not build or run.
+    Raises QgenError where LiteRT cannot run the model.
     """
-    found = []
-    for path in paths:
-        for cpu in cpus:
-            progress(f"{path.stem}, {cpu}")
-            generated = runner.generate(path, target or runner.target_for(cpu))
-            macs, name = generated.macs, generated.lowered.target.name
-            with tempfile.TemporaryDirectory(prefix="qgen-bench-") as folder:
-                ours = runner.instructions(runner.build(generated, Path(folder)), cpu)
-            xnn, ruy = (instructions(peer, path, k, cpu, macs) for k in KERNELS)
-            found.append(Comparison(path.stem, macs, cpu, name, xnn, ruy, ours))
-    return found
+    emulator = ("qemu-aarch64", "-cpu", cpu)
+    instructions, heap = {}, {}
+    for kernels in KERNELS:
+        few, many = ([str(model), kernels, str(times)] for times in (2, 2 + INFERENCES))
+        instructions[kernels] = count.per_inference(
+            peer.exe, emulator, few, many, INFERENCES, sysroot=peer.sysroot
+        )
+        said = _call(
+            [*emulator, "-L", str(peer.sysroot), str(peer.exe), str(model), kernels, "1", "heap"],
+            f"LiteRT cannot run {model.name}",
+        )
+        heap[kernels] = int(said.split()[-1])
+    return PeerFigures(instructions, heap)
 
 
-HEADINGS = (
-    "model", "MACs (M)", "cpu", "qgen target", "xnn (M)", "ruy (M)", "qgen (M)",
-    "xnn/MAC", "ruy/MAC", "qgen/MAC", "qgen / better",
-)  # fmt: skip
-
-
-def rows(found: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, as `models.rows`."""
-    return list(HEADINGS), [
-        [
-            c.name,
-            millions(c.macs),
-            c.cpu,
-            c.target,
-            *(millions(n) for n in (c.xnn, c.ruy, c.qgen)),
-            *(f"{n / c.macs:.3f}" for n in (c.xnn, c.ruy, c.qgen)),
-            f"{c.ratio:.2f}",
-        ]
-        for c in found
-    ]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 0 when done, 2 when it could not be."""
-    parser = argparse.ArgumentParser(description="LiteRT's instructions beside qgen's")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="names in the folder, or paths")
-    parser.add_argument("--models", dest="folder", type=Path, default=runner.FOLDER)
-    parser.add_argument("--cpu", nargs="+", default=list(runner.CPUS), help="of the emulator")
-    parser.add_argument("--target", default="", help="of qgen; default: what the CPU has")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--markdown", action="store_true")
-    options = parser.parse_args(argv)
-    status = (lambda what: print(what, file=sys.stderr)) if sys.stderr.isatty() else lambda _: None
-    try:
-        paths = runner.models(options.models, options.folder)
-        peer = set_up()
-        found = compare(peer, paths, options.cpu, options.target, status)
-    except QgenError as e:
-        print(e, file=sys.stderr)
-        return 2
-    if options.json:
-        extra = [{"ratio": c.ratio} for c in found]
-        print(json.dumps([asdict(c) | e for c, e in zip(found, extra, strict=True)], indent=2))
-    elif options.markdown:
-        print(markdown(*rows(found)), end="")
-    else:
-        title = f"executed instructions per inference, LiteRT {VERSION} and qgen, one thread"
-        console().print(render(title, *rows(found)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def code_bytes(folder: Path = BUILD) -> int:
+    """Code of the library that was measured, with the kernels of all ops."""
+    return facts(folder / _WHEEL / "ai_edge_litert" / f"lib{_LIBRARY}.so").text

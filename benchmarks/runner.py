@@ -1,26 +1,28 @@
-"""Builds programs that run one generated model N times, to be counted under the emulator."""
+"""Models and cores that are measured, and what qgen makes of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from benchmarks import count
-from qgen.emit import Port, Provenance, emit
+from qgen.compile import Sizes, measure
+from qgen.emit import emit
 from qgen.errors import QgenError
 from qgen.frontend import load_model
-from qgen.ir.types import Tensor
 from qgen.lower import Lowered, lower
-from qgen.targets import TARGETS
-from qgen.targets import target as target_by_name
-from qgen.toolchain.cc import compile_c
+from qgen.profile import layers
+from qgen.profile.layers import Profile
+from qgen.targets import CPUS as CORES
+from qgen.targets import TARGETS, Cpu, machine
+from qgen.targets.spec import Target
 
+# Of the emulator: NEON alone, with SDOT, with SMMLA as well.
 CPUS = ("cortex-a53", "cortex-a76", "max")
-MARK = "bench_mark"
-# Assembly, because a compiler may put other instructions between two calls.
-TWO_MARKS = f'__asm__ volatile("bl {MARK}\\n\\tbl {MARK}" : : : "x30", "memory");'
+# Cores whose cycles are estimated; `max` is none.
+TIMED = ("cortex-a53", "cortex-a55", "cortex-a76")
 
 # The models that the documentation reports, small to large; the folder is not part of the project.
 MODELS = (
@@ -32,26 +34,44 @@ FOLDER = Path(__file__).resolve().parent.parent.parent / "shared" / "models"
 
 @dataclass(frozen=True)
 class Generated:
-    """A model lowered and printed.
+    """A model lowered and printed for one CPU.
 
     Attributes:
         path: of the model.
+        cpu: name of the core, or of an emulated CPU that is no core.
+        core: whose cycles are estimated.
         texts: the generated files.
         seconds: from the model file to the text.
     """
 
     path: Path
+    cpu: str
+    core: Cpu
     lowered: Lowered
     texts: dict[str, str]
     seconds: float
 
     @property
     def name(self) -> str:
-        return self.lowered.name
+        return self.path.stem
 
     @property
     def macs(self) -> int:
         return sum(op.cost().macs for op in self.lowered.model.ops)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """Instructions and cycles of one inference."""
+        return layers.measure(self.lowered, self.lowered.target, self.core)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """What the compiler makes of it."""
+        return measure(self.lowered, self.texts)
+
+    @property
+    def ram_bytes(self) -> int:
+        return self.lowered.plan.arena_bytes + self.sizes.stack_bytes
 
 
 def models(names: Sequence[str], folder: Path) -> list[Path]:
@@ -69,97 +89,20 @@ def models(names: Sequence[str], folder: Path) -> list[Path]:
     return found
 
 
-def target_for(cpu: str) -> str:
-    """The target that is verified on this CPU of the emulator; aarch64 for any other."""
-    return next((t.name for t in TARGETS.values() if cpu in t.toolchain.emulator), "aarch64")
+def machine_for(cpu: str) -> tuple[Target, Cpu | None]:
+    """Target and core for a CPU of the emulator: one that is no core takes the target it verifies.
+
+    Raises QgenError for a CPU that qgen has nothing for.
+    """
+    target = next((t for t in TARGETS.values() if cpu in t.toolchain.emulator), None)
+    return (target, None) if target and cpu not in CORES else machine(None, cpu)
 
 
-def generate(path: Path, target: str = "aarch64") -> Generated:
+def generate(path: Path, cpu: str) -> Generated:
     """Model file to C, in memory."""
     started = time.perf_counter()
-    lowered = lower(load_model(path), target_by_name(target))
-    texts = emit(lowered, Provenance("benchmark", path.name, "0" * 64))
-    return Generated(path, lowered, texts, time.perf_counter() - started)
-
-
-def build(generated: Generated, folder: Path, *, marks: bool = False) -> Path:
-    """The program: its argument is the number of inferences.
-
-    With `marks` it calls ``bench_mark`` before each inference and after each of its ops, and twice
-    before the first so that the price of the call itself is known.
-    """
-    header = folder / f"{generated.name}.h"
-    header.write_text(generated.texts[header.name], encoding="ascii", errors="backslashreplace")
-    source = folder / "bench_main.c"
-    source.write_text(_main(generated.lowered, marks), encoding="ascii")
-    exe = folder / f"{generated.name}{'_marks' if marks else ''}"
-    compile_c(generated.lowered.target.toolchain, [source], exe)
-    return exe
-
-
-def _buffers(kind: str, tensors: Sequence[Tensor]) -> str:
-    return "\n".join(
-        f"static {Port(t).c} {kind}{i}[{t.type.bytes // t.dtype.numpy.itemsize}]"
-        " __attribute__((aligned(64)));"
-        for i, t in enumerate(tensors)
-    )
-
-
-def _main(lowered: Lowered, marks: bool) -> str:
-    p, P = lowered.name, lowered.name.upper()
-    inputs, outputs = lowered.graph.inputs, lowered.graph.outputs
-    if len(inputs) == len(outputs) == 1:
-        structs, call = "", f"{p}_run(input0, output0, arena)"
-    else:
-        ins = ", ".join(f"input{i}" for i in range(len(inputs)))
-        outs = ", ".join(f"output{i}" for i in range(len(outputs)))
-        structs = f"const {p}_input in = {{{ins}}};\n    const {p}_output out = {{{outs}}};"
-        call = f"{p}_run(&in, &out, arena)"
-    fills = "\n    ".join(f"fill(input{i}, sizeof input{i});" for i in range(len(inputs)))
-    # The empty asm keeps the calls: those of a function without effect may be dropped.
-    mark = f"""
-__attribute__((noinline)) static void {MARK}(void) {{ __asm__ volatile(""); }}
-#define {P}_TRACE(op, data, bytes) {MARK}()
-"""
-    return f"""#include <stdint.h>
-#include <stdlib.h>
-{mark if marks else ""}
-#define {P}_IMPLEMENTATION
-#include "{p}.h"
-
-static {P}_ALIGNED unsigned char arena[{P}_ARENA_BYTES];
-{_buffers("input", inputs)}
-{_buffers("output", outputs)}
-
-/* The same bytes as litert_peer.c. */
-static void fill(void *to, size_t bytes)
-{{
-    static uint32_t state = 1;
-    unsigned char *t = (unsigned char *)to;
-    for (; bytes > 0; --bytes) {{
-        state = state * 1664525u + 1013904223u;
-        *t++ = (unsigned char)(state >> 24);
-    }}
-}}
-
-int main(int argc, char **argv)
-{{
-    long n = argc > 1 ? atol(argv[1]) : 1;
-    {structs}
-    {fills}
-    {TWO_MARKS if marks else ""}
-    for (; n > 0; --n) {{
-        {f"{MARK}();" if marks else ""}
-        if ({call} != 0) {{
-            return 1;
-        }}
-    }}
-    {f"{MARK}();" if marks else ""}
-    return 0;
-}}
-"""
-
-
-def instructions(exe: Path, cpu: str) -> int:
-    """Executed instructions of one inference: the runs differ by one, as all are alike."""
-    return round(count.per_inference(exe, cpu, ["1"], ["2"], 1))
+    target, core = machine_for(cpu)
+    lowered = lower(load_model(path), target, core)
+    texts = emit(lowered, layers.ORIGIN)
+    seconds = time.perf_counter() - started
+    return Generated(path, cpu, core or CORES[target.generic_cpu], lowered, texts, seconds)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import litert_peer
-from benchmarks.litert_peer import Comparison
+from benchmarks.litert_peer import PeerFigures
 from qgen.errors import QgenError
 
 
@@ -52,8 +52,17 @@ def test_the_program_does_not_link(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         litert_peer.set_up(tmp_path)
 
 
-def test_the_ratio_is_to_the_better_peer() -> None:
-    found = Comparison("m", 100, "cortex-a53", "aarch64", xnn=50.0, ruy=40.0, qgen=20)
-    assert (found.better, found.ratio) == (40.0, 0.5)
-    headings, cells = litert_peer.rows([found])
-    assert dict(zip(headings, cells[0], strict=True))["qgen / better"] == "0.50"
+def test_the_better_kernels_count() -> None:
+    found = PeerFigures({"xnn": 50.0, "ruy": 40.0}, {"xnn": 1, "ruy": 2})
+    assert found.better == 40.0
+
+
+def test_a_model_that_litert_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litert_peer.count, "per_inference", lambda *a, **k: 1.0)
+    emulator = tmp_path / "qemu-aarch64"
+    emulator.write_text("#!/bin/sh\necho no such op >&2; exit 1\n")
+    emulator.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    peer = litert_peer.Peer(tmp_path / "peer", tmp_path)
+    with pytest.raises(QgenError, match=r"LiteRT cannot run m\.tflite: no such op"):
+        litert_peer.measure(peer, Path("m.tflite"), "cortex-a53")
