@@ -35,6 +35,8 @@ missing_packages() {
     command -v aarch64-linux-gnu-gcc >/dev/null || echo gcc-aarch64-linux-gnu
     command -v aarch64-linux-gnu-g++ >/dev/null || echo g++-aarch64-linux-gnu
     [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || echo libc6-dev-arm64-cross
+    command -v arm-linux-gnueabihf-gcc >/dev/null || echo gcc-arm-linux-gnueabihf
+    [ -e /usr/arm-linux-gnueabihf/include/stdio.h ] || echo libc6-dev-armhf-cross
     command -v qemu-aarch64 >/dev/null || echo qemu-user
     # For cycles of `qgen profile`; the name may carry a version.
     compgen -c llvm-mca >/dev/null || echo llvm

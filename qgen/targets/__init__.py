@@ -8,6 +8,7 @@ from qgen.errors import QgenError
 from qgen.targets.aarch64 import AARCH64
 from qgen.targets.aarch64_dotprod import AARCH64_DOTPROD
 from qgen.targets.aarch64_i8mm import AARCH64_I8MM
+from qgen.targets.armv7a import ARMV7A
 from qgen.targets.cpus import CPUS, Cpu, check_fits, cpu
 from qgen.targets.portable import PORTABLE
 from qgen.targets.spec import Target
@@ -18,6 +19,7 @@ _ALL = (
     AARCH64,
     AARCH64_DOTPROD,
     AARCH64_I8MM,
+    ARMV7A,
     PORTABLE,
 )
 TARGETS: dict[str, Target] = {t.name: t for t in _ALL}

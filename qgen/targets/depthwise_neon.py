@@ -17,7 +17,16 @@ from qgen.ir.types import Array, DType, Rounding
 from qgen.ir.windows import Axis
 from qgen.targets import portable
 from qgen.targets.blocks import block_starts, block_vars, by_blocks
-from qgen.targets.neon import FINISH, NARROW, NARROW16, NEON, TAP, finish_vars, requantize
+from qgen.targets.neon import (
+    EITHER,
+    FINISH,
+    HIGH,
+    NARROW,
+    NARROW16,
+    TAP,
+    finish_vars,
+    requantize,
+)
 from qgen.targets.spec import Constant, KernelSpec, Prepared
 
 INT16_MAX = 2**15 - 1
@@ -147,7 +156,7 @@ def _sixteen(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
                 "per block: bias[16]" if uniform else "per block: bias[16], M0[16], shift[16]",
             ),
         },
-        helpers=(FINISH, NARROW16, helper),
+        helpers=(FINISH, NARROW16, HIGH, helper),
         vars=portable.image_vars(op)
         | finish_vars(op)
         | block_vars(op.channels, WIDE)
@@ -207,7 +216,7 @@ ROWS: tuple[KernelSpec, ...] = (
         name="qs8_depthwise_conv2d__neon_16",
         op="depthwise_conv2d",
         template="depthwise_conv2d/neon_c16.c.j2",
-        requires=NEON,
+        requires=EITHER,
         prepare=_sixteen,
         refuses=_refuses_sixteen,
     ),
@@ -215,7 +224,7 @@ ROWS: tuple[KernelSpec, ...] = (
         name="qs8_depthwise_conv2d__neon_8",
         op="depthwise_conv2d",
         template="depthwise_conv2d/neon.c.j2",
-        requires=NEON,
+        requires=EITHER,
         prepare=_eight,
         refuses=_refuses_eight,
     ),

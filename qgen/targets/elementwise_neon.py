@@ -15,7 +15,18 @@ from qgen.ir.ops.softmax import DIFFERENCE_BITS, Softmax
 from qgen.ir.sigmoid import Sigmoid
 from qgen.ir.types import DType, Rounding, Tensor
 from qgen.targets import portable
-from qgen.targets.neon import COPY, FILL, FINISH, NARROW, NEON, PART, finish_vars, requantize
+from qgen.targets.neon import (
+    COPY,
+    EITHER,
+    FILL,
+    FINISH,
+    NARROW,
+    NEON,
+    PART,
+    TOTAL,
+    finish_vars,
+    requantize,
+)
 from qgen.targets.spec import Helper, KernelSpec, Prepared
 
 FIXED_POINT = Helper("fixed_point_s32", "helpers/fixedpoint_neon.c.j2", portable.FIXED_POINT.vars)
@@ -101,7 +112,15 @@ def _softmax(op: Softmax, rounding: Rounding) -> Prepared:
     return Prepared(
         {},
         4 * padded,
-        (FINISH, NARROW, helper, portable.FIXED_POINT, FIXED_POINT, exp_helper(DIFFERENCE_BITS)),
+        (
+            FINISH,
+            NARROW,
+            TOTAL,
+            helper,
+            portable.FIXED_POINT,
+            FIXED_POINT,
+            exp_helper(DIFFERENCE_BITS),
+        ),
         values | {"rq_x": helper.name, "padded": padded},
     )
 
@@ -115,7 +134,7 @@ def _moving(name: str) -> KernelSpec:
         prepared = row.prepare(op, rounding)
         return replace(prepared, helpers=tuple(swap[h.name] for h in prepared.helpers))
 
-    return replace(row, name=f"q8_{name}__neon", requires=NEON, prepare=prepare)
+    return replace(row, name=f"q8_{name}__neon", requires=EITHER, prepare=prepare)
 
 
 def _row(
@@ -123,8 +142,9 @@ def _row(
     template: str,
     prepare: Prepare,
     refuses: Callable[[Any, Rounding], str] | None = None,
+    requires: frozenset[str] = EITHER,
 ) -> KernelSpec:
-    row = KernelSpec(f"q8_{op}__neon_8", op, f"{template}/neon.c.j2", NEON, prepare)
+    row = KernelSpec(f"q8_{op}__neon_8", op, f"{template}/neon.c.j2", requires, prepare)
     return replace(row, refuses=refuses) if refuses else row
 
 
@@ -134,7 +154,7 @@ ROWS: tuple[KernelSpec, ...] = (
     _row("mul", "mul", _mul, _not_flat),
     _row("clamp", "clamp", _unary),
     _row("quantize", "clamp", _unary),
-    _row("lookup", "lookup", _lookup),
+    _row("lookup", "lookup", _lookup, requires=NEON),
     _row("logistic", "logistic", _sigmoid(4)),
     _row("tanh", "tanh", _sigmoid(5)),
     _row("softmax", "softmax", _softmax),

@@ -17,7 +17,7 @@ from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import Array, DType, Rounding
 from qgen.targets.fold import overflow_reason
-from qgen.targets.neon import FILL, FINISH_VECTORS, GATHER, ROW_SUM, finish_vars, gather_run
+from qgen.targets.neon import FILL, FINISH_VECTORS, GATHER, ROW_SUM, TOTAL, finish_vars, gather_run
 from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, RegPlan
 
 # Rows of the left factor are read in pieces of 8 bytes at least.
@@ -140,6 +140,7 @@ def _product(
         (FILL, gather and (incomplete or padded)),
         (GATHER, gather and (cut or run > LONGEST_UNROLLED)),
         (unrolled, gather and run <= LONGEST_UNROLLED),
+        (TOTAL, packed.row_sums),
         (ROW_SUM, packed.row_sums),
         (instance, True),
     )

@@ -8,6 +8,8 @@ from qgen.ir.op import Op
 from qgen.ir.types import DType, Rounding
 from qgen.targets.spec import Helper
 
+# Instructions of both instruction sets, and of one.
+EITHER = frozenset({"neon"})
 NEON = frozenset({"neon", "aarch64"})
 
 COPY = Helper("copy", "helpers/copy_neon.c.j2")
@@ -19,6 +21,8 @@ NARROW = Helper("narrow", "helpers/narrow_neon.c.j2")
 NARROW16 = Helper("narrow16", "helpers/narrow16_neon.c.j2")
 PART = Helper("part", "helpers/part_neon.c.j2")
 TAP = Helper("tap", "helpers/tap_neon.c.j2")
+HIGH = Helper("high", "helpers/high_neon.c.j2")
+TOTAL = Helper("total", "helpers/total_neon.c.j2")
 ROW_SUM = Helper("row_sum", "helpers/row_sum_neon.c.j2")
 
 

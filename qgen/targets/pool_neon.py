@@ -6,7 +6,7 @@ from qgen.ir.pool import Pool
 from qgen.ir.types import Rounding
 from qgen.targets import portable
 from qgen.targets.blocks import block_vars
-from qgen.targets.neon import NEON
+from qgen.targets.neon import EITHER
 from qgen.targets.spec import KernelSpec, Prepared
 
 LANES = 8
@@ -18,7 +18,8 @@ def _few_channels(op: Pool, rounding: Rounding) -> str:
 
 def _average_pool(op: Pool, rounding: Rounding) -> Prepared:
     values = portable.common_vars(op, rounding) | portable.image_vars(op)
-    return Prepared({}, 0, (portable.CLAMP,), values | block_vars(op.out.shape[3], LANES))
+    values |= block_vars(op.out.shape[3], LANES)
+    return Prepared({}, 0, portable.average_helpers(op), values)
 
 
 def _max_pool(op: Pool, rounding: Rounding) -> Prepared:
@@ -30,7 +31,7 @@ ROWS: tuple[KernelSpec, ...] = (
         name="q8_average_pool2d__neon_8",
         op="average_pool2d",
         template="average_pool2d/neon.c.j2",
-        requires=NEON,
+        requires=EITHER,
         prepare=_average_pool,
         refuses=_few_channels,
     ),
@@ -38,7 +39,7 @@ ROWS: tuple[KernelSpec, ...] = (
         name="q8_max_pool2d__neon_8",
         op="max_pool2d",
         template="max_pool2d/neon.c.j2",
-        requires=NEON,
+        requires=EITHER,
         prepare=_max_pool,
         refuses=_few_channels,
     ),

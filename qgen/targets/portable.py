@@ -6,6 +6,7 @@ Rows here are the fallback of all other targets, so no model is refused for want
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -28,6 +29,7 @@ from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, Target
 from qgen.toolchain.cc import Toolchain
 
 CLAMP = Helper("clamp", "helpers/clamp.c.j2")
+QUOTIENT = Helper("quotient", "helpers/quotient.c.j2")
 REQUANTIZE = {
     Rounding.GEMMLOWP: Helper("requantize", "helpers/requantize.c.j2"),
     Rounding.SINGLE: Helper("requantize_single", "helpers/requantize_single.c.j2"),
@@ -140,6 +142,15 @@ def _pool(op: Pool, rounding: Rounding) -> Prepared:
     return Prepared({}, 0, (CLAMP,), common_vars(op, rounding) | image_vars(op))
 
 
+def average_helpers(op: Pool) -> tuple[Helper, ...]:
+    """What an average needs: a division by the count of a window where padding makes that vary."""
+    return (CLAMP, QUOTIENT) if op.window.padded else (CLAMP,)
+
+
+def _average_pool(op: Pool, rounding: Rounding) -> Prepared:
+    return replace(_pool(op, rounding), helpers=average_helpers(op))
+
+
 def _elementwise(op: Op, rounding: Rounding) -> Prepared:
     return Prepared(
         constant_operands(op), 0, (REQUANTIZE[rounding], CLAMP), common_vars(op, rounding)
@@ -228,7 +239,7 @@ _PREPARE: Mapping[str, tuple[str, Any]] = {
     "add": ("add", _binary),
     "sub": ("add", _binary),
     "mul": ("mul", _binary),
-    "average_pool2d": ("average_pool2d", _pool),
+    "average_pool2d": ("average_pool2d", _average_pool),
     "max_pool2d": ("max_pool2d", _pool),
     "mean": ("mean", _mean),
     "clamp": ("clamp", _elementwise),

@@ -21,6 +21,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "c99": frozenset(),
     "neon": frozenset({"c99"}),
     "aarch64": frozenset({"neon"}),
+    "armv7": frozenset({"neon"}),
     "dotprod": frozenset({"neon"}),
     "i8mm": frozenset({"neon"}),
 }

@@ -64,9 +64,9 @@ T_OP static void t_00_y(const int8_t *a, const int8_t *b, int8_t *y)
             const int16x8_t wide_a = vsubl_s8(va, vdup_n_s8(1));
             const int16x8_t wide_b = vsubl_s8(vb, vdup_n_s8(2));
             int32x4_t a0 = vshlq_n_s32(vmovl_s16(vget_low_s16(wide_a)), 20);
-            int32x4_t a1 = vshlq_n_s32(vmovl_high_s16(wide_a), 20);
+            int32x4_t a1 = vshlq_n_s32(vmovl_s16(vget_high_s16(wide_a)), 20);
             int32x4_t b0 = vshlq_n_s32(vmovl_s16(vget_low_s16(wide_b)), 20);
-            int32x4_t b1 = vshlq_n_s32(vmovl_high_s16(wide_b), 20);
+            int32x4_t b1 = vshlq_n_s32(vmovl_s16(vget_high_s16(wide_b)), 20);
             a0 = vaddq_s32(t_requantize_s32_gemmlowp(a0, m_a, shift_a),
                     t_requantize_s32_gemmlowp(b0, m_b, shift_b));
             a1 = vaddq_s32(t_requantize_s32_gemmlowp(a1, m_a, shift_a),
@@ -84,9 +84,9 @@ T_OP static void t_00_y(const int8_t *a, const int8_t *b, int8_t *y)
             const int16x8_t wide_a = vsubl_s8(va, vdup_n_s8(1));
             const int16x8_t wide_b = vsubl_s8(vb, vdup_n_s8(2));
             int32x4_t a0 = vshlq_n_s32(vmovl_s16(vget_low_s16(wide_a)), 20);
-            int32x4_t a1 = vshlq_n_s32(vmovl_high_s16(wide_a), 20);
+            int32x4_t a1 = vshlq_n_s32(vmovl_s16(vget_high_s16(wide_a)), 20);
             int32x4_t b0 = vshlq_n_s32(vmovl_s16(vget_low_s16(wide_b)), 20);
-            int32x4_t b1 = vshlq_n_s32(vmovl_high_s16(wide_b), 20);
+            int32x4_t b1 = vshlq_n_s32(vmovl_s16(vget_high_s16(wide_b)), 20);
             a0 = vaddq_s32(t_requantize_s32_gemmlowp(a0, m_a, shift_a),
                     t_requantize_s32_gemmlowp(b0, m_b, shift_b));
             a1 = vaddq_s32(t_requantize_s32_gemmlowp(a1, m_a, shift_a),
