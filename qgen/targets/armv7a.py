@@ -1,12 +1,12 @@
 """armv7a: 32-bit Arm with NEON (Cortex-A7, A8, A9, A15 and every later core that runs AArch32).
 
-The rows of 64-bit Arm as far as they are intrinsics of both instruction sets; what no row here
-takes falls to the portable rows.
+Matrix products are inline assembly (`gemm_neon32.py`), the rest the rows of 64-bit Arm as far as
+they are intrinsics of both instruction sets; what no row here takes falls to the portable rows.
 """
 
 from __future__ import annotations
 
-from qgen.targets import portable
+from qgen.targets import gemm_neon32, portable
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.neon32 import NEON32, adapted
@@ -27,7 +27,7 @@ ARMV7A = Target(
         install_hint="apt-get install gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user",
     ),
     kernels=(
-        *adapted((*DEPTHWISE_ROWS, *POOL_ROWS, *ELEMENTWISE_ROWS)),
+        *adapted((*gemm_neon32.KERNEL.rows(), *DEPTHWISE_ROWS, *POOL_ROWS, *ELEMENTWISE_ROWS)),
         *portable.ROWS,
     ),
     includes=("arm_neon.h",),

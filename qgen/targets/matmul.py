@@ -27,6 +27,21 @@ LONGEST_UNROLLED = 256
 NO_IMAGE: Mapping[str, Any] = MappingProxyType({})
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Constants of a kernel's end: the struct that holds them, and its fields in order."""
+
+    struct: Helper
+    fields: tuple[tuple[int, ...], ...]
+
+
+def vector_ends(op: Linear, rounding: Rounding) -> Ends:
+    """Zero point, clamp and flip as whole vectors."""
+    value = finish_vars(op)
+    lanes = {"zero": 8, "low": 16, "high": 16, "flip": 16}
+    return Ends(FINISH_VECTORS, tuple((value[name],) * count for name, count in lanes.items()))
+
+
 class Packed(Protocol):
     """What every packing has: weights and parameters in reading order, and their extents."""
 
@@ -44,7 +59,7 @@ class Packed(Protocol):
 
 @dataclass(frozen=True)
 class MatrixKernel:
-    """A family of assembly kernels for 1 or 4 rows x `channels` output channels.
+    """A family of assembly kernels for 1 or `most_rows` rows x `channels` output channels.
 
     Attributes:
         name: isa and tile, as in the names of rows.
@@ -55,7 +70,9 @@ class MatrixKernel:
         pack: weights and parameters of an op, in reading order.
         helper: the instance for (rows, packed, rounding, op).
         notes: proofs for the comment above an op.
-        registers: the register plan for 1 or 4 rows.
+        registers: the register plan for 1 or `most_rows` rows.
+        most_rows: rows of a tile.
+        ends: the constants of the kernel's end.
     """
 
     name: str
@@ -67,6 +84,8 @@ class MatrixKernel:
     notes: Callable[[Any], tuple[str, ...]]
     registers: Callable[[int], RegPlan]
     fewest_rows: int = 1
+    most_rows: int = 4
+    ends: Callable[[Linear, Rounding], Ends] = vector_ends
 
     def rows(self) -> tuple[KernelSpec, ...]:
         """Rows of this kernel for a target's table."""
@@ -80,8 +99,8 @@ class MatrixKernel:
                 requires=self.requires,
                 prepare=partial(make, self),
                 refuses=self._refuses,
-                tile=(4, self.channels, self.step),
-                regs=self.registers(4),
+                tile=(self.most_rows, self.channels, self.step),
+                regs=self.registers(self.most_rows),
             )
             for op, make in prepare.items()
         )
@@ -129,14 +148,15 @@ def _product(
     """
     rounding = op.rounding(rounding)
     packed = kernel.pack(op, rounding)
-    rows = 4 if pixels >= 4 else 1
+    rows = kernel.most_rows if pixels >= kernel.most_rows else 1
     instance = kernel.helper(rows, packed, rounding, op)
     depth = packed.row
     incomplete = depth > op.weight_matrix().shape[0]
     flip = op.x.dtype is DType.U8
     unrolled = gather_run(run, flip)
+    ends = kernel.ends(op, rounding)
     wanted = (
-        (FINISH_VECTORS, True),
+        (ends.struct, True),
         (FILL, gather and (incomplete or padded)),
         (GATHER, gather and (cut or run > LONGEST_UNROLLED)),
         (unrolled, gather and run <= LONGEST_UNROLLED),
@@ -146,6 +166,7 @@ def _product(
     )
     helpers = tuple(helper for helper, needed in wanted if needed)
     values = {
+        "ends": ends,
         "mr": rows,
         "pixels": pixels,
         "tiles": -(-pixels // rows),

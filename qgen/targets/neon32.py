@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from qgen.ir.op import Op
 from qgen.ir.types import Rounding
-from qgen.targets.neon import EITHER
 from qgen.targets.spec import Helper, KernelSpec, Prepared
 
 NEON32 = frozenset({"neon", "armv7"})
@@ -22,8 +21,8 @@ HELPERS: Mapping[str, Helper] = {
 
 
 def adapted(rows: Sequence[KernelSpec]) -> tuple[KernelSpec, ...]:
-    """Those of `rows` that need no 64-bit instruction set, with the helpers of this one."""
-    return tuple(_adapted(row) for row in rows if row.requires <= EITHER)
+    """Those of `rows` that need no other instruction set, with the helpers of this one."""
+    return tuple(_adapted(row) for row in rows if row.requires <= NEON32)
 
 
 def _adapted(row: KernelSpec) -> KernelSpec:

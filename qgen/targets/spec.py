@@ -37,6 +37,18 @@ def implied(features: frozenset[str]) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
+class Bank:
+    """Vector registers of an instruction set: ``v0`` to ``v31``, say."""
+
+    prefix: str
+    count: int
+
+
+VECTORS = Bank("v", 32)
+QUADS = Bank("q", 16)  # of 32-bit Arm; q0 is d0 and d1
+
+
+@dataclass(frozen=True)
 class RegPlan:
     """Vector registers of a kernel by role, e.g. ``acc=(16, ..., 31)``.
 
@@ -45,22 +57,27 @@ class RegPlan:
     """
 
     vector: Mapping[str, tuple[int, ...]]
+    bank: Bank = VECTORS
 
     def __post_init__(self) -> None:
         used = [r for regs in self.vector.values() for r in regs]
-        if len(set(used)) != len(used) or not all(0 <= r < 32 for r in used):
-            raise QgenError(f"register plan overlaps or leaves v0..v31: {dict(self.vector)}")
+        if len(set(used)) != len(used) or not all(0 <= r < self.bank.count for r in used):
+            ends = f"{self.bank.prefix}0..{self.bank.prefix}{self.bank.count - 1}"
+            raise QgenError(f"register plan overlaps or leaves {ends}: {dict(self.vector)}")
 
     def __getitem__(self, role: str) -> tuple[int, ...]:
         return self.vector[role]
 
     @property
     def clobbers(self) -> tuple[str, ...]:
-        return tuple(f"v{r}" for r in sorted(r for regs in self.vector.values() for r in regs))
+        used = sorted(r for regs in self.vector.values() for r in regs)
+        return tuple(f"{self.bank.prefix}{r}" for r in used)
 
     def __str__(self) -> str:
+        p = self.bank.prefix
+
         def text(regs: tuple[int, ...]) -> str:
-            return f"v{regs[0]}" if len(regs) == 1 else f"v{regs[0]}-v{regs[-1]}"
+            return f"{p}{regs[0]}" if len(regs) == 1 else f"{p}{regs[0]}-{p}{regs[-1]}"
 
         return " | ".join(f"{role} {text(regs)}" for role, regs in self.vector.items())
 

@@ -727,8 +727,8 @@ T_OP static void t_00_y(const int8_t *x, int8_t *y)
         const int8_t *a[4];
         int8_t *to[4];
         for (i = 0; i < 4; ++i) {
-            a[i] = x + (first + i) * 24;
             to[i] = (int8_t *)y + (first + i) * 6;
+            a[i] = x + (first + i) * 24;
         }
         t_gemm_4x4_floor_clamp(a, t_w_00, t_q_00, to, 1, 24, &out);
         for (i = 0; i < 4; ++i) {

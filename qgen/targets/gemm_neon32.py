@@ -1,0 +1,228 @@
+"""Matrix products on 32-bit NEON: packing, proofs and register plan of the Appendix B kernel.
+
+2 rows x 4 channels fill the 16 quad registers: VMULL.S8 and VMLAL.S8 into int16 lanes, VPADAL.S16
+to int32 and the end of the kernel in registers. How many products meet in a lane between VPADALs is
+proven per block of channels from its weights (Q16).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qgen.ir.linear import Linear
+from qgen.ir.types import Array, Rounding
+from qgen.targets.blocks import block_starts, by_blocks
+from qgen.targets.finish import Finish, finish_values, plan_finish
+from qgen.targets.finish_neon32 import Constants, finish_lines
+from qgen.targets.fold import fold_zero_points
+from qgen.targets.matmul import Ends, MatrixKernel
+from qgen.targets.neon32 import NEON32
+from qgen.targets.requantize_asm import Sums
+from qgen.targets.spec import QUADS, Helper, RegPlan
+
+ROWS = 2
+CHANNELS = 4  # output channels of one block
+STEP = 32  # products of one step
+LANES = 8
+DEEP = STEP // LANES  # products of one step that meet in a lane
+INT16_MAX = 2**15 - 1
+
+ENDS = Helper("finish_halves", "helpers/finish_halves_neon32.c.j2")
+# Half registers of the fields of that struct, which one VLDM loads.
+CONSTANTS = Constants(m0=10, low=11, zero=6, high=14, flip=15)
+
+
+def register_plan(rows: int) -> RegPlan:
+    """Quad registers of the kernel for 1 or 2 rows."""
+    return RegPlan(
+        {
+            "a": (0, 1, 2, 3),
+            "b": (4, 5),
+            "product": (6, 7),
+            "acc": tuple(range(8, 8 + CHANNELS * rows)),
+        },
+        QUADS,
+    )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Weights of one op in the order in which the kernel reads them.
+
+    Attributes:
+        weights: int8, blocks of 4 channels; the last overlaps its neighbour if channels are not
+            a multiple of 4.
+        parameters: int32 [block][word]: whether the block is deep, if that differs between blocks;
+            then bias[4] and what the end of the kernel reads; the factor of row sums last.
+        row: bytes of an input row, K rounded up to a multiple of 8.
+        blocks: blocks without the overlapping one.
+        pairs: 2 if any two products of a lane fit int16 in every block, else 1.
+        deep: per block, whether the 4 products of a step fit.
+        row_sums: some channel needs the sum of its input row, (Q15).
+        lane_bound: largest |int16 lane| that any input can produce.
+        finish: the end of the kernel.
+    """
+
+    weights: Array
+    parameters: Array
+    row: int
+    blocks: int
+    pairs: int
+    deep: tuple[bool, ...]
+    row_sums: bool
+    lane_bound: int
+    finish: Finish
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Products between VPADALs: one number, or two that a block's flag chooses from."""
+        return tuple(DEEP if d else self.pairs for d in sorted(set(self.deep), reverse=True))
+
+
+def pack(op: Linear, rounding: Rounding) -> Packed:
+    """Fold zero points, prove the depth of each block, and put weights into reading order."""
+    weights, bias, factor = fold_zero_points(op)
+    finish = plan_finish(op, rounding)
+    k, channels = weights.shape
+    row = -(-k // LANES) * LANES
+    w = np.zeros((row, channels), np.int8)
+    w[:k] = weights
+    starts = block_starts(channels, CHANNELS)
+    blocks = [w[:, s : s + CHANNELS] for s in starts]
+    pairs = 2 if max(lane_bound(b, 2) for b in blocks) <= INT16_MAX else 1
+    deep = [lane_bound(b, DEEP) <= INT16_MAX for b in blocks]
+    rows = [bias, *finish.rows] + ([factor] if factor.any() else [])
+    words = by_blocks(rows, starts, CHANNELS).reshape(len(starts), -1)
+    if len(set(deep)) > 1:
+        words = np.concatenate([np.array(deep)[:, None], words], 1)
+    depths = [DEEP if d else pairs for d in deep]
+    return Packed(
+        weights=np.concatenate([_reading_order(b) for b in blocks]),
+        parameters=words.astype(np.int32),
+        row=row,
+        blocks=channels // CHANNELS,
+        pairs=pairs,
+        deep=tuple(deep),
+        row_sums=bool(factor.any()),
+        lane_bound=max(lane_bound(b, d) for b, d in zip(blocks, depths, strict=True)),
+        finish=finish,
+    )
+
+
+def _widths(row: int) -> list[int]:
+    """Products of each step of a row: 32 as often as they fit, then 16 and 8."""
+    return [STEP] * (row // STEP) + [width for width in (16, LANES) if row & width]
+
+
+def _reading_order(block: Array) -> Array:
+    """[K][4] as [K / 32][4][32], then the rest of K as [4][16] and [4][8]."""
+    ends = np.cumsum(_widths(len(block)))[:-1]
+    return np.concatenate([step.T.reshape(-1) for step in np.split(block, ends)])
+
+
+def lane_bound(block: Array, depth: int) -> int:
+    """(Q16) Largest magnitude of an int16 lane over all int8 inputs, for weights [K][channels].
+
+    `depth` products meet in a lane between VPADALs: those of weights 8 apart within a step. A lane
+    holds one more below zero than above, which the bound takes into account.
+    """
+    widest, at = 0, 0
+    for width in _widths(len(block)):
+        run = block[at : at + width].astype(np.int64)
+        run = run.reshape(-1, min(depth, width // LANES), LANES, block.shape[1])
+        up = np.where(run < 0, -128 * run, 127 * run).sum(axis=1)
+        down = np.where(run > 0, 128 * run, -127 * run).sum(axis=1) - 1
+        widest = max(widest, int(up.max()), int(down.max()))
+        at += width
+    return widest
+
+
+def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
+    """The instance of the kernel that an op needs."""
+    regs, finish = register_plan(rows), packed.finish
+    steps = min(packed.row // STEP, 2)
+    # The first four quad registers, for parameters of the end, and a fifth for the row-sum factor.
+    parameters = 1 + len(finish.rows) + packed.row_sums
+    acc = regs["acc"]
+    values = acc[::CHANNELS]
+    # The first of b may hold the factor, which is used up by then; the second a constant.
+    free = [*(r for r in acc if r not in values), regs["b"][0]]
+    sums = [Sums(value, 1, 2, 3) for value in values]
+    end, result = finish_lines(finish, sums, free, CONSTANTS)
+    traits = [
+        f"d{'or'.join(map(str, packed.depths))}",
+        f"k{'n' if steps > 1 else steps}",
+        *([f"t{packed.row % STEP}"] if packed.row % STEP else []),
+        *(["sums"] if packed.row_sums else []),
+        *finish.traits,
+    ]
+    return Helper(
+        "_".join([f"mlal_{rows}x{CHANNELS}", *traits]),
+        "helpers/gemm_neon32.c.j2",
+        {
+            "mr": rows,
+            "regs": regs,
+            "depths": packed.depths,
+            "steps": steps,
+            "tail": packed.row % STEP,
+            "rowsum": packed.row_sums,
+            "parameters": parameters,
+            "constants": _constants(finish),
+            "result": result,
+            "end": end,
+            **operands(rows, regs, sums=packed.row_sums),
+        },
+    )
+
+
+def _constants(finish: Finish) -> int:
+    """Half registers to load so that an end has the constants it reads."""
+    used = [CONSTANTS.m0] if finish.immediate is not None else []
+    used += [CONSTANTS.low] if finish.low else []
+    used += [2 * CONSTANTS.zero, 2 * CONSTANTS.zero + 1] if not finish.unsigned else []
+    used += [CONSTANTS.high] if finish.high else []
+    used += [CONSTANTS.flip] if finish.flip else []
+    return max(used) + 1 - CONSTANTS.m0 if used else 0
+
+
+def operands(rows: int, regs: RegPlan, *, sums: bool) -> dict[str, list[str]]:
+    """Operands and clobbers of the asm statement; a frame pointer leaves registers for twelve."""
+    changed = [f"a{i}" for i in range(rows)] + [f"y{i}" for i in range(rows)] + ["w", "q", "blocks"]
+    inputs = ["row", "table" if sums else "ends"]
+    return {
+        "outputs": [f'[{v}] "+&r"({v})' for v in changed] + ['[left] "=&r"(left)'],
+        "operands": [f'[{v}] "r"({v})' for v in inputs],
+        "clobbers": [f'"{c}"' for c in (*regs.clobbers, "cc", "memory")],
+    }
+
+
+def notes(packed: Packed) -> tuple[str, ...]:
+    """Proof and register plan for the comment above an op."""
+    return (
+        f"int16 lanes (Q16): {DEEP} products in {sum(packed.deep)} of {len(packed.deep)} blocks, "
+        f"{packed.pairs} in the others; at most {packed.lane_bound} of {INT16_MAX}",
+    )
+
+
+def ends(op: Linear, rounding: Rounding) -> Ends:
+    """The constants of the end, as the struct that the kernel loads."""
+    value: dict[str, Any] = finish_values(plan_finish(op, rounding), op)
+    lanes = {"m0": 2, "low": 8, "zero": 8, "high": 8, "flip": 8}
+    return Ends(ENDS, tuple((value[name],) * count for name, count in lanes.items()))
+
+
+KERNEL = MatrixKernel(
+    name=f"neon32_{ROWS}x{CHANNELS}c{STEP}",
+    requires=NEON32,
+    channels=CHANNELS,
+    step=STEP,
+    most_rows=ROWS,
+    pack=pack,
+    helper=helper,
+    notes=notes,
+    registers=register_plan,
+    ends=ends,
+)
