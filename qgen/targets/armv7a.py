@@ -25,11 +25,15 @@ ARMV7A = Target(
         # The first core with NEON: no divide, no fused multiply, no half precision.
         emulator=("qemu-arm", "-cpu", "cortex-a8"),
         install_hint="apt-get install gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user",
+        probe='__asm__("vpadal.s16 q0, q1");',
+        needs="gcc or clang for 32-bit Arm",
     ),
     kernels=(
         *adapted((*gemm_neon32.KERNEL.rows(), *DEPTHWISE_ROWS, *POOL_ROWS, *ELEMENTWISE_ROWS)),
         *portable.ROWS,
     ),
     includes=("arm_neon.h",),
+    granule=8,
     guard="defined(__arm__) && defined(__ARM_NEON)",
+    generic_cpu="cortex-a7",
 )

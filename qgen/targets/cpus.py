@@ -58,6 +58,9 @@ class Cpu:
 _NEON = frozenset({"aarch64"})
 _DOTPROD = _NEON | {"dotprod"}
 _I8MM = _DOTPROD | {"i8mm"}
+_ARMV7 = frozenset({"armv7"})
+# In order or not. LLVM has no scheduling model of a7 and a8, and takes a9's for a15.
+_ARMV7_CORES = {"cortex-a7": True, "cortex-a8": True, "cortex-a9": False, "cortex-a15": False}
 
 # LLVM takes a57's model for a72 and a76, and so do we for what lies between.
 _ALL = (
@@ -75,6 +78,10 @@ _ALL = (
     Cpu("cortex-a715", "aarch64+i8mm", _I8MM, "max", "cortex-a715", tune="cortex-a710"),
     Cpu("neoverse-v1", "aarch64+i8mm", _I8MM, "max", "neoverse-v1"),
     Cpu("neoverse-n2", "aarch64+i8mm", _I8MM, "max", "neoverse-n2"),
+    *(
+        Cpu(name, "armv7a", _ARMV7, name, "cortex-a9", in_order, triple="armv7-linux-gnueabihf")
+        for name, in_order in _ARMV7_CORES.items()
+    ),
 )
 CPUS: dict[str, Cpu] = {c.name: c for c in _ALL}
 
