@@ -9,9 +9,9 @@ static inline int8x16_t t_narrow16(
     int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d, t_finish out)
 {
     const int16x8_t zero = vdupq_n_s16(out.zero);
-    const int16x8_t low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), zero);
-    const int16x8_t high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), zero);
-    int8x16_t v = vqmovn_high_s16(vqmovn_s16(low), high);
+    const int16x8_t low = vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), zero);
+    const int16x8_t high = vqaddq_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d)), zero);
+    int8x16_t v = vcombine_s8(vqmovn_s16(low), vqmovn_s16(high));
     v = vminq_s8(vmaxq_s8(v, vdupq_n_s8(out.low)), vdupq_n_s8(out.high));
     return veorq_s8(v, vdupq_n_s8(out.flip));
 }
