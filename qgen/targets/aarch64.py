@@ -10,6 +10,7 @@ from qgen.targets import gemm, portable
 from qgen.targets.add_neon import ROWS as ADD_ROWS
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.depthwise_spread_neon import ROWS as SPREAD_ROWS
+from qgen.targets.dots_neon import ROWS as DOTS_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.mean_neon import ROWS as MEAN_ROWS
 from qgen.targets.neon import NEON
@@ -19,6 +20,7 @@ from qgen.toolchain.cc import Toolchain
 
 ROWS = (
     *gemm.KERNEL.rows(),
+    *DOTS_ROWS,
     *DEPTHWISE_ROWS,
     *SPREAD_ROWS,
     *ADD_ROWS,
