@@ -28,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         paths = runner.models(options.models, options.folder)
         peer = None if options.no_peer else litert_peer.set_up()
-        timed = dict.fromkeys([*runner.TIMED, *goals.LOOP_CPUS])
-        found = results.measure(paths, options.cpu, list(timed), peer, _say)
+        found = results.measure(paths, options.cpu, runner.TIMED, goals.LOOP_CPUS, peer, _say)
         text = page(found)
         if options.write:
             write_files({options.write: text.encode()})

@@ -23,7 +23,8 @@ MILLIONS: Mapping[str, Mapping[str, float]] = {
 }
 TEXT_KIB = 48.0
 LOOP_PERCENT = 85.0
-LOOP_CPUS = ("cortex-a53", "cortex-a55", "cortex-a57", "cortex-a72", "neoverse-n1")
+# LLVM has one model for cortex-a57 and cortex-a72.
+LOOP_CPUS = ("cortex-a53", "cortex-a55", "cortex-a72", "neoverse-n1")
 # Ops that are matrix products; the goal is of those of two matrices, the others wait for weights.
 PRODUCTS = ("conv2d", "fully_connected")
 MATRICES = "conv2d"

@@ -20,6 +20,8 @@ GOLDEN_RUNS = 3
 # The float model whose int8 twin is among `runner.MODELS`.
 FLOAT, TWIN = "vww_96_float", "vww_96_int8"
 
+SMALL = 1 << 20  # bytes
+
 Key = tuple[str, str]  # model, cpu
 
 
@@ -59,6 +61,7 @@ def measure(
     paths: Sequence[Path],
     cpus: Sequence[str],
     timed: Sequence[str],
+    looped: Sequence[str],
     peer: Peer | None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Results:
@@ -67,6 +70,7 @@ def measure(
     Args:
         cpus: of the emulator, for instructions; the first one's code is also timed.
         timed: further cores for cycles.
+        looped: further cores for inner loops, of models in small files: they use the same kernels.
         peer: LiteRT, or None to leave it out.
 
     Raises QgenError where something does not build or run.
@@ -94,7 +98,8 @@ def measure(
         made: dict[Key, Future[Generated]] = {}
         peers: dict[Key, Future[PeerFigures]] = {}
         for path in ordered:
-            for cpu in dict.fromkeys([*cpus, *timed]):
+            small = path.stat().st_size < SMALL
+            for cpu in dict.fromkeys([*cpus, *timed, *(looped if small else ())]):
                 made[path.stem, cpu] = pool.submit(ours, path, cpu)
         if peer:
             for path in (*ordered, *float_model):

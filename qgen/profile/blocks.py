@@ -88,6 +88,8 @@ class Code:
             said = next(iter(done.stderr.splitlines()), f"exit code {done.returncode}")
             raise QgenError(f"{Path(disassembler).name}: {said}")
         self.instructions = tuple(_parse(done.stdout))
+        # Instructions of half a word are those of Thumb.
+        self.thumb = any(i.address % 4 for i in self.instructions)
         self._at = np.array([i.address for i in self.instructions], np.int64)
 
     def executed(self, blocks: Sequence[Block]) -> list[Executed]:

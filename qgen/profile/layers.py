@@ -81,6 +81,7 @@ class Profile:
         target: instructions the code may use.
         cpu: core whose schedule the cycles are estimated by.
         emulated: the emulator's CPU on which instructions were counted.
+        scheduling: core whose model in LLVM the cycles come from: `cpu`, or the nearest.
         layers: one per op, in order.
         rest: what belongs to no op: entering, copying outputs, returning.
         peak: what the core's multiply instructions alone allow; None as in `Layer.cycles`.
@@ -91,6 +92,7 @@ class Profile:
     target: str
     cpu: str
     emulated: str
+    scheduling: str
     layers: tuple[Layer, ...]
     rest: Layer
     peak: Peak | None
@@ -129,6 +131,7 @@ class Profile:
             "target": self.target,
             "cpu": self.cpu,
             "emulated": self.emulated,
+            "scheduling": self.scheduling,
             "macs": total.macs,
             "fewest_instructions": total.fewest,
             "instructions": total.instructions,
@@ -222,6 +225,7 @@ def measure(lowered: Lowered, machine: Target, core: Cpu) -> Profile:
         target=lowered.target.name,
         cpu=core.name,
         emulated=emulator[-1],
+        scheduling=core.model,
         layers=tuple(of_ops),
         rest=last,
         peak=best,
@@ -259,7 +263,7 @@ def _timed(
     executed: list[list[Executed]] = [code.executed(blocks) for blocks in ran]
     texts = [block.text for blocks in executed for block in blocks]
     texts += [m.text for m in peak.multiplies(features)]
-    cost = mca.costs(tools, core, features, texts)
+    cost = mca.costs(tools, core, features, texts, thumb=code.thumb)
     timed = [
         # The call that marks the end is not the layer's.
         replace(layer, cycles=_cycles(blocks, cost, core), loop=_inner_loop(blocks, cost, core))

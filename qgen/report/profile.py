@@ -97,7 +97,7 @@ def summary(profile: Profile) -> str:
         return f"{said} {profile.note[0].upper()}{profile.note[1:]}."
     said += (
         f" {quantity(round(total.cycles or 0))} cycles: an estimate, executed blocks x their cost"
-        f" in LLVM's model of {profile.cpu}; no cache misses."
+        f" in LLVM's model of {profile.scheduling}; no cache misses."
     )
     if profile.peak:
         said += (

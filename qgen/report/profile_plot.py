@@ -174,7 +174,7 @@ def _note(svg: Svg, profile: Profile, y: float, width: float) -> float:
     else:
         lines.append(
             "Cycles are an estimate: executed blocks x their cost in LLVM's model of "
-            f"{profile.cpu}, without cache misses. The dashed line is the mean of the model."
+            f"{profile.scheduling}, without cache misses. The dashed line is the mean of the model."
         )
     if any(layer.predicted for layer in profile.layers):
         lines.append("An upright mark is what the cost model predicted.")

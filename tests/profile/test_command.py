@@ -95,7 +95,7 @@ def test_blocks_and_marks_count_the_same(here: Path) -> None:
     lowered = lower(tiny(), machines(None, None)[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            mca, "costs", lambda *a: {t: mca.Cost(t.count("\n") + 1.0, 1.0) for t in a[3]}
+            mca, "costs", lambda *a, **k: {t: mca.Cost(t.count("\n") + 1.0, 1.0) for t in a[3]}
         )
         timed = layers.measure(lowered, lowered.target, one)
     for layer in timed.layers:
