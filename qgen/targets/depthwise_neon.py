@@ -51,7 +51,7 @@ def _refuses_sixteen(op: DepthwiseConv2D, rounding: Rounding) -> str:
     taps = _taps(op)
     if len(taps) > MOST_TAPS:
         return f"more than {MOST_TAPS} taps"
-    if np.abs(_folded_bias(op)).max() + 128 * np.abs(taps).sum(axis=0).max() > INT32_MAX:
+    if np.abs(folded_bias(op)).max() + 128 * np.abs(taps).sum(axis=0).max() > INT32_MAX:
         return "folded bias may exceed int32"
     before, _, after = columns(op.window.w)
     return "more edge columns than are worth code" if len(before) + len(after) > MOST_EDGES else ""
@@ -81,13 +81,13 @@ def split(taps: Array) -> tuple[list[int], Array]:
     return order, np.stack(rows)
 
 
-def _stored_zero(op: DepthwiseConv2D) -> int:
+def stored_zero(op: DepthwiseConv2D) -> int:
     return op.x.zero - (128 if op.x.dtype is DType.U8 else 0)
 
 
-def _folded_bias(op: DepthwiseConv2D) -> Array:
+def folded_bias(op: DepthwiseConv2D) -> Array:
     """(Q15) b - Z * sum(w - Zw), for inputs stored as int8."""
-    bias: Array = op.bias().astype(np.int64) - _stored_zero(op) * _taps(op).sum(axis=0)
+    bias: Array = op.bias().astype(np.int64) - stored_zero(op) * _taps(op).sum(axis=0)
     return bias
 
 
@@ -141,7 +141,7 @@ def _sixteen(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     order, taps = split(_taps(op))
     uniform = len(set(m0.tolist())) == len(set(shift.tolist())) == 1
     starts = block_starts(op.channels, WIDE)
-    rows = [_folded_bias(op)] + ([] if uniform else [m0, shift])
+    rows = [folded_bias(op)] + ([] if uniform else [m0, shift])
     runs, widest = groups(taps)
     before, middle, after = columns(op.window.w)
     helper = requantize(rounding, left=bool((shift > 0).any()))
@@ -163,7 +163,7 @@ def _sixteen(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
         | {
             "KH": op.window.h.kernel,
             "KW": op.window.w.kernel,
-            "zx": _stored_zero(op),
+            "zx": stored_zero(op),
             "rq": helper.name,
             "uniform": uniform,
             "m0": int(m0[0]),
@@ -207,7 +207,7 @@ def _eight(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
         vars=portable.image_vars(op)
         | finish_vars(op)
         | block_vars(op.channels, NARROW_LANES)
-        | {"zx": _stored_zero(op), "rq": helper.name},
+        | {"zx": stored_zero(op), "rq": helper.name},
     )
 
 

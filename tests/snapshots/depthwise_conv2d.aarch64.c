@@ -1,134 +1,190 @@
-/* What the end of a kernel needs: zero point and clamp in int8; flip is -128 for uint8 results. */
-typedef struct t_finish {
-    int16_t zero;
-    int8_t low, high, flip;
-} t_finish;
+/* Constants of the end of a kernel: multiplier, zero point, clamp, flip; see targets/finish.py. */
+typedef struct t_finish_constants {
+    int32_t m0[4];
+    int16_t zero[8];
+    int8_t low[16], high[16], flip[16];
+} t_finish_constants;
 
-/* Eight int32 to eight bytes: narrow with saturation, add the zero point, clamp, flip. */
-static inline int8x8_t t_narrow(int32x4_t a, int32x4_t b, t_finish out)
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Woverlength-strings"
+#endif
+/* 3 x 3, columns 1 apart, 8 channels: y[c] = sum over taps of x[c] * w[tap][c], as int8.
+ * registers: column0 v0-v2 | column1 v3-v5 | sums v6-v9 | m0 v10 | zero v11 | bias v12-v13 | weights v14-v22
+ *   x        middle row of taps of the first row of outputs
+ *   w        [tap][8], in the order of the kernel
+ *   q        bias[8]
+ *   z        stands in for what lies outside the image
+ *   pairs    steps of two outputs in a row, without the last
+ *   edges    1: no row above the first; 2: no row below the last */
+static void t_depthwise3x3s1c8_left_right_r9_shr6_ssra(
+    const int8_t *x, int8_t *y, const int8_t *w, const int32_t *q, const int8_t *z,
+    const t_finish_constants *out, size_t rows, size_t pairs, size_t step, size_t pitch,
+    size_t advance, size_t edges)
 {
-    const int16x8_t wide = vcombine_s16(vqmovn_s32(a), vqmovn_s32(b));
-    int8x8_t v = vqmovn_s16(vqaddq_s16(wide, vdupq_n_s16(out.zero)));
-    v = vmin_s8(vmax_s8(v, vdup_n_s8(out.low)), vdup_n_s8(out.high));
-    return veor_s8(v, vdup_n_s8(out.flip));
+    __asm__ volatile(
+        /* Weights and constants stay for all rows. */
+        "ldp d14, d15, [%[w], #0]\n\t"
+        "ldp d16, d17, [%[w], #16]\n\t"
+        "ldp d18, d19, [%[w], #32]\n\t"
+        "ldp d20, d21, [%[w], #48]\n\t"
+        "ldr d22, [%[w], #64]\n\t"
+        "ldr q10, [%[out], #0]\n\t"
+        "ldr q11, [%[out], #16]\n\t"
+        "ldp q12, q13, [%[q], #0]\n\t"
+        "add x17, %[y], %[step]\n\t"
+        "lsl x8, %[step], #1\n\t"
+        "1:\n\t"
+        /* Rows above and below the image: the zero point, again and again. */
+        "sub x16, %[x], %[pitch]\n\t"
+        "tst %[edges], #1\n\t"
+        "csel x16, %[z], x16, ne\n\t"
+        "csel x10, xzr, x8, ne\n\t"
+        "and %[edges], %[edges], #2\n\t"
+        "add x14, %[x], %[pitch]\n\t"
+        "cmp %[rows], #1\n\t"
+        "ccmp %[edges], #2, #0, eq\n\t"
+        "csel x14, %[z], x14, eq\n\t"
+        "csel x9, xzr, x8, eq\n\t"
+        "mov x15, %[x]\n\t"
+        "ldr d0, [%[z]]\n\t"
+        "ldr d3, [x16]\n\t"
+        "add x13, x16, x10\n\t"
+        "add x16, x16, x10, lsr #1\n\t"
+        "ldr d1, [%[z]]\n\t"
+        "ldr d4, [x15]\n\t"
+        "add x12, x15, x8\n\t"
+        "add x15, x15, x8, lsr #1\n\t"
+        "ldr d2, [%[z]]\n\t"
+        "ldr d5, [x14]\n\t"
+        "add x11, x14, x9\n\t"
+        "add x14, x14, x9, lsr #1\n\t"
+        "mov %[out], %[pairs]\n\t"
+        "cbz %[out], 3f\n\t"
+        "2:\n\t"
+        /* Two outputs: 9 taps. */
+        "smull v7.8h, v0.8b, v14.8b\n\t"
+        "ld1 {v0.8b}, [x16], x10\n\t"
+        "smlal v7.8h, v1.8b, v15.8b\n\t"
+        "ld1 {v1.8b}, [x15], x8\n\t"
+        "smlal v7.8h, v2.8b, v16.8b\n\t"
+        "ld1 {v2.8b}, [x14], x9\n\t"
+        "smlal v7.8h, v3.8b, v17.8b\n\t"
+        "smull v9.8h, v3.8b, v14.8b\n\t"
+        "ld1 {v3.8b}, [x13], x10\n\t"
+        "smlal v7.8h, v4.8b, v18.8b\n\t"
+        "smlal v9.8h, v4.8b, v15.8b\n\t"
+        "ld1 {v4.8b}, [x12], x8\n\t"
+        "smlal v7.8h, v5.8b, v19.8b\n\t"
+        "smlal v9.8h, v5.8b, v16.8b\n\t"
+        "ld1 {v5.8b}, [x11], x9\n\t"
+        "smlal v7.8h, v0.8b, v20.8b\n\t"
+        "smlal v9.8h, v0.8b, v17.8b\n\t"
+        "smlal v7.8h, v1.8b, v21.8b\n\t"
+        "smlal v9.8h, v1.8b, v18.8b\n\t"
+        "smlal v7.8h, v2.8b, v22.8b\n\t"
+        "saddw v6.4s, v12.4s, v7.4h\n\t"
+        "saddw2 v7.4s, v13.4s, v7.8h\n\t"
+        "smlal v9.8h, v2.8b, v19.8b\n\t"
+        "smlal v9.8h, v3.8b, v20.8b\n\t"
+        "smlal v9.8h, v4.8b, v21.8b\n\t"
+        "smlal v9.8h, v5.8b, v22.8b\n\t"
+        "saddw v8.4s, v12.4s, v9.4h\n\t"
+        "saddw2 v9.4s, v13.4s, v9.8h\n\t"
+        /* (Q3): SQRDMULH, ties turned by SSRA; shift by 6 as it narrows */
+        "sqrdmulh v6.4s, v6.4s, v10.4s\n\t"
+        "sqrdmulh v7.4s, v7.4s, v10.4s\n\t"
+        "sqrdmulh v8.4s, v8.4s, v10.4s\n\t"
+        "sqrdmulh v9.4s, v9.4s, v10.4s\n\t"
+        "ssra v6.4s, v6.4s, #31\n\t"
+        "ssra v7.4s, v7.4s, #31\n\t"
+        "ssra v8.4s, v8.4s, #31\n\t"
+        "ssra v9.4s, v9.4s, #31\n\t"
+        "sqrshrn v6.4h, v6.4s, #6\n\t"
+        "sqrshrn v8.4h, v8.4s, #6\n\t"
+        "sqrshrn2 v6.8h, v7.4s, #6\n\t"
+        "sqrshrn2 v8.8h, v9.4s, #6\n\t"
+        "sqadd v6.8h, v6.8h, v11.8h\n\t"
+        "sqadd v8.8h, v8.8h, v11.8h\n\t"
+        "sqxtn v6.8b, v6.8h\n\t"
+        "sqxtn2 v6.16b, v8.8h\n\t"
+        "st1 {v6.8b}, [%[y]], x8\n\t"
+        "st1 {v6.d}[1], [x17], x8\n\t"
+        "subs %[out], %[out], #1\n\t"
+        "b.gt 2b\n\t"
+        "b.lt 4f\n\t"
+        "3:\n\t"
+        /* The last step: its last column is padding. */
+        "mov x13, %[z]\n\t"
+        "mov x12, %[z]\n\t"
+        "mov x11, %[z]\n\t"
+        "b 2b\n\t"
+        "4:\n\t"
+        "add %[x], %[x], %[advance]\n\t"
+        "subs %[rows], %[rows], #1\n\t"
+        "b.ne 1b\n\t"
+        : [x] "+&r"(x), [y] "+&r"(y), [out] "+&r"(out), [rows] "+&r"(rows), [edges] "+&r"(edges)
+        : [w] "r"(w), [q] "r"(q), [z] "r"(z), [pairs] "r"(pairs), [step] "r"(step),
+                [pitch] "r"(pitch), [advance] "r"(advance)
+        : "x17", "x16", "x15", "x14", "x13", "x12", "x11", "x10", "x9", "x8", "v0", "v1", "v2",
+                "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15",
+                "v16", "v17", "v18", "v19", "v20", "v21", "v22", "cc", "memory");
 }
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 
-/* One tap of a depthwise window, eight channels: acc + (x - zx) * w. */
-static inline int32x4x2_t t_tap(int32x4x2_t acc, int8x8_t x, int16x8_t w, int8x8_t zx)
-{
-    const int16x8_t v = vsubl_s8(x, zx);
-    acc.val[0] = vmlal_s16(acc.val[0], vget_low_s16(v), vget_low_s16(w));
-    acc.val[1] = vmlal_high_s16(acc.val[1], v, w);
-    return acc;
-}
-
-/* v * m0 * 2^(shift - 31) for shift <= 0, (Q3): SQRDMULH, then SRSHL with ties away from zero. */
-static inline int32x4_t t_requantize_s32_gemmlowp(int32x4_t v, int32x4_t m0, int32x4_t shift)
-{
-    v = vqrdmulhq_s32(v, m0);
-    v = vqaddq_s32(v, vshrq_n_s32(vandq_s32(v, shift), 31));
-    return vrshlq_s32(v, shift);
-}
-
-/* depthwise_conv2d "y"  <model>   kernel qs8_depthwise_conv2d__neon_8
+/* depthwise_conv2d "y"  <model>   kernel qs8_depthwise_conv2d__neon_3x3
  * y[n, i, j, c*m + k] = requantize(sum over kh, kw of (x[.., c] - Z_x) * (w - Z_w) + b).
  * x i8[1, 4, 4, 10] zero 5; y i8[1, 4, 4, 10] zero 0
- * accumulator in [-26280, 27270], inside int32 */
-/* w - Zw: [block][tap][8] */
-static const int16_t t_w_00[144] = {
-    -50, -49, -48, -47, -46, -45, -44, -43,
-    -40, -39, -38, -37, -36, -35, -34, -33,
-    -30, -29, -28, -27, -26, -25, -24, -23,
-    -20, -19, -18, -17, -16, -15, -14, -13,
-    -10, -9, -8, -7, -6, -5, -4, -3,
-    0, 1, 2, 3, 4, 5, 6, 7,
-    10, 11, 12, 13, 14, 15, 16, 17,
-    20, 21, 22, 23, 24, 25, 26, 27,
-    30, 31, 32, 33, 34, 35, 36, 37,
-    -48, -47, -46, -45, -44, -43, -42, -41,
-    -38, -37, -36, -35, -34, -33, -32, -31,
-    -28, -27, -26, -25, -24, -23, -22, -21,
-    -18, -17, -16, -15, -14, -13, -12, -11,
-    -8, -7, -6, -5, -4, -3, -2, -1,
-    2, 3, 4, 5, 6, 7, 8, 9,
-    12, 13, 14, 15, 16, 17, 18, 19,
-    22, 23, 24, 25, 26, 27, 28, 29,
-    32, 33, 34, 35, 36, 37, 38, 39,
+ * accumulator in [-26280, 27270], inside int32
+ * int16 lanes (Q16), 2 blocks: runs of 9 taps reach 26820 of 32767
+ * zero point folded into the bias (Q15); padding reads the stored zero point
+ * regs: column0 v0-v2 | column1 v3-v5 | sums v6-v9 | m0 v10 | zero v11 | bias v12-v13 | weights v14-v22 */
+/* [block][tap, column by column][lane]; a tap comes twice where it leaves int8 */
+static const int8_t t_w_00[144] = {
+    -50, -49, -48, -47, -46, -45, -44, -43, -20, -19, -18, -17, -16, -15, -14, -13,
+    10, 11, 12, 13, 14, 15, 16, 17, -40, -39, -38, -37, -36, -35, -34, -33,
+    -10, -9, -8, -7, -6, -5, -4, -3, 20, 21, 22, 23, 24, 25, 26, 27,
+    -30, -29, -28, -27, -26, -25, -24, -23, 0, 1, 2, 3, 4, 5, 6, 7,
+    30, 31, 32, 33, 34, 35, 36, 37, -48, -47, -46, -45, -44, -43, -42, -41,
+    -18, -17, -16, -15, -14, -13, -12, -11, 12, 13, 14, 15, 16, 17, 18, 19,
+    -38, -37, -36, -35, -34, -33, -32, -31, -8, -7, -6, -5, -4, -3, -2, -1,
+    22, 23, 24, 25, 26, 27, 28, 29, -28, -27, -26, -25, -24, -23, -22, -21,
+    2, 3, 4, 5, 6, 7, 8, 9, 32, 33, 34, 35, 36, 37, 38, 39,
 };
 
-/* per block: bias[8], M0[8], shift[8] */
-static const int32_t t_q_00[48] = {
-    0, 10, 20, 30,
-    40, 50, 60, 70,
-    1374389504, 1374389504, 1374389504, 1374389504,
-    1374389504, 1374389504, 1374389504, 1374389504,
-    -6, -6, -6, -6,
-    -6, -6, -6, -6,
-    20, 30, 40, 50,
-    60, 70, 80, 90,
-    1374389504, 1374389504, 1374389504, 1374389504,
-    1374389504, 1374389504, 1374389504, 1374389504,
-    -6, -6, -6, -6,
-    -6, -6, -6, -6,
+/* per block: bias[8] */
+static const int32_t t_q_00[16] = {
+    450, 415, 380, 345,
+    310, 275, 240, 205,
+    380, 345, 310, 275,
+    240, 205, 170, 135,
+};
+
+/* first channel of each block */
+static const int16_t t_c_00[2] = {
+    0, 2,
 };
 
 T_OP static void t_00_y(const int8_t *x, int8_t *y)
 {
-    static const t_finish finish = { 0, -128, 127, 0 };
-    const int8x8_t zx = vdup_n_s8(5);
-    int32_t oy, ox, block, ky, kx;
-    for (oy = 0; oy < 4; ++oy) {
-        const int32_t y0 = oy - 1;
-        for (block = 0; block < 2; ++block) {
-            /* The last block overlaps its neighbour instead of needing a kernel of its own. */
-            const int32_t c = block * 8 < 2 ? block * 8 : 2;
-            const int16_t *w = t_w_00 + block * 72;
-            const int32_t *q = t_q_00 + block * 24;
-            const int32x4_t b0 = vld1q_s32(q), b1 = vld1q_s32(q + 4);
-            const int32x4_t m0 = vld1q_s32(q + 8), m1 = vld1q_s32(q + 12);
-            const int32x4_t s0 = vld1q_s32(q + 16), s1 = vld1q_s32(q + 20);
-            const int16x8_t w0 = vld1q_s16(w + 0);
-            const int16x8_t w1 = vld1q_s16(w + 8);
-            const int16x8_t w2 = vld1q_s16(w + 16);
-            const int16x8_t w3 = vld1q_s16(w + 24);
-            const int16x8_t w4 = vld1q_s16(w + 32);
-            const int16x8_t w5 = vld1q_s16(w + 40);
-            const int16x8_t w6 = vld1q_s16(w + 48);
-            const int16x8_t w7 = vld1q_s16(w + 56);
-            const int16x8_t w8 = vld1q_s16(w + 64);
-            const int8_t *image = x + c;
-            int8_t *to = y + oy * 40 + c;
-            for (ox = 0; ox < 4; ++ox) {
-                const int32_t x0 = ox - 1;
-                int32x4x2_t acc = { { b0, b1 } };
-                if (y0 >= 0 && y0 <= 1 && x0 >= 0 && x0 <= 1) {
-                    const int8_t *px = image + (y0 * 4 + x0) * 10;
-                    acc = t_tap(acc, vld1_s8(px), w0, zx);
-                    acc = t_tap(acc, vld1_s8(px + 10), w1, zx);
-                    acc = t_tap(acc, vld1_s8(px + 20), w2, zx);
-                    acc = t_tap(acc, vld1_s8(px + 40), w3, zx);
-                    acc = t_tap(acc, vld1_s8(px + 50), w4, zx);
-                    acc = t_tap(acc, vld1_s8(px + 60), w5, zx);
-                    acc = t_tap(acc, vld1_s8(px + 80), w6, zx);
-                    acc = t_tap(acc, vld1_s8(px + 90), w7, zx);
-                    acc = t_tap(acc, vld1_s8(px + 100), w8, zx);
-                } else {
-                    for (ky = 0; ky < 3; ++ky) {
-                        const int32_t iy = y0 + ky;
-                        for (kx = 0; kx < 3; ++kx) {
-                            const int32_t ix = x0 + kx;
-                            if (iy >= 0 && iy < 4 && ix >= 0 && ix < 4) {
-                                const int8_t *px = image + (iy * 4 + ix) * 10;
-                                acc = t_tap(acc, vld1_s8(px), vld1q_s16(w + (ky * 3 + kx) * 8), zx);
-                            }
-                        }
-                    }
-                }
-                acc.val[0] = t_requantize_s32_gemmlowp(acc.val[0], m0, s0);
-                acc.val[1] = t_requantize_s32_gemmlowp(acc.val[1], m1, s1);
-                vst1_s8(to, t_narrow(acc.val[0], acc.val[1], finish));
-                to += 10;
-            }
-        }
+    static const t_finish_constants out = {
+        { 1374389504, 1374389504, 1374389504, 1374389504 },
+        { 0, 0, 0, 0, 0, 0, 0, 0 },
+        { -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128,
+                -128 },
+        { 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127 },
+        { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 },
+    };
+    /* Stands in for what lies outside the image. */
+    static const int8_t outside[16] = { 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5 };
+    int32_t block;
+    const int8_t *image = x;
+    int8_t *to = y;
+    for (block = 0; block < 2; ++block) {
+        const int32_t c = t_c_00[block];
+        t_depthwise3x3s1c8_left_right_r9_shr6_ssra(image + c, (int8_t *)to + c,
+                t_w_00 + block * 72, t_q_00 + block * 8, outside, &out, 4, 1, 10, 40, 40, 3);
     }
 }
