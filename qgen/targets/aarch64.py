@@ -6,7 +6,7 @@ to the portable rows.
 
 from __future__ import annotations
 
-from qgen.targets import depthwise_smull, gemm, portable
+from qgen.targets import depthwise_3x3, gemm, portable
 from qgen.targets.add_neon import ROWS as ADD_ROWS
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.depthwise_spread_neon import ROWS as SPREAD_ROWS
@@ -21,7 +21,7 @@ from qgen.toolchain.cc import Toolchain
 ROWS = (
     *gemm.KERNEL.rows(),
     *DOTS_ROWS,
-    *depthwise_smull.ROWS,
+    *depthwise_3x3.ROWS,
     *DEPTHWISE_ROWS,
     *SPREAD_ROWS,
     *ADD_ROWS,

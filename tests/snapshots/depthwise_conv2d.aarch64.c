@@ -9,29 +9,31 @@ typedef struct t_finish_constants {
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Woverlength-strings"
 #endif
-/* 3 x 3, columns 1 apart, 8 channels: y[c] = sum over taps of x[c] * w[tap][c], as int8.
- * registers: column0 v0-v2 | column1 v3-v5 | sums v6-v9 | m0 v10 | zero v11 | bias v12-v13 | weights v14-v22
- *   x        middle row of taps of the first row of outputs
- *   w        [tap][8], in the order of the kernel
+/* 3 x 3, columns 1 apart, 8 channels: y[c] = sum over taps of x[c] * w[tap][c].
+ * SMULL and SMLAL, runs of taps in int16 lanes.
+ * registers: column0 v0-v2 | column1 v3-v5 | sums v6-v9 | bias v10-v11 | weights v12-v20 | m0 v21 | zero v22
+ *   x        int8, middle row of taps of the first row of outputs
+ *   w        [tap][lane], in the order of the kernel
  *   q        bias[8]
  *   z        stands in for what lies outside the image
- *   pairs    steps of two outputs in a row, without the last
- *   edges    1: no row above the first; 2: no row below the last */
-static void t_depthwise3x3s1c8_left_right_r9_shr6_ssra(
+ *   pairs    steps of two columns in a row, without the last
+ *   edges    1: no row above the first; 2: no row below the last
+ *   step, pitch, advance: bytes to the next column, row, turn of 1 row */
+static void t_depthwise_smull_3x3s1c8_left_right_r9_shr6_ssra(
     const int8_t *x, int8_t *y, const int8_t *w, const int32_t *q, const int8_t *z,
     const t_finish_constants *out, size_t rows, size_t pairs, size_t step, size_t pitch,
     size_t advance, size_t edges)
 {
     __asm__ volatile(
         /* Weights and constants stay for all rows. */
-        "ldp d14, d15, [%[w], #0]\n\t"
-        "ldp d16, d17, [%[w], #16]\n\t"
-        "ldp d18, d19, [%[w], #32]\n\t"
-        "ldp d20, d21, [%[w], #48]\n\t"
-        "ldr d22, [%[w], #64]\n\t"
-        "ldr q10, [%[out], #0]\n\t"
-        "ldr q11, [%[out], #16]\n\t"
-        "ldp q12, q13, [%[q], #0]\n\t"
+        "ldp d12, d13, [%[w], #0]\n\t"
+        "ldp d14, d15, [%[w], #16]\n\t"
+        "ldp d16, d17, [%[w], #32]\n\t"
+        "ldp d18, d19, [%[w], #48]\n\t"
+        "ldr d20, [%[w], #64]\n\t"
+        "ldr q21, [%[out], #0]\n\t"
+        "ldr q22, [%[out], #16]\n\t"
+        "ldp q10, q11, [%[q], #0]\n\t"
         "add x17, %[y], %[step]\n\t"
         "lsl x8, %[step], #1\n\t"
         "1:\n\t"
@@ -63,39 +65,39 @@ static void t_depthwise3x3s1c8_left_right_r9_shr6_ssra(
         "cbz %[out], 3f\n\t"
         "2:\n\t"
         /* Two outputs: 9 taps. */
-        "smull v7.8h, v0.8b, v14.8b\n\t"
+        "smull v7.8h, v0.8b, v12.8b\n\t"
         "ld1 {v0.8b}, [x16], x10\n\t"
-        "smlal v7.8h, v1.8b, v15.8b\n\t"
+        "smlal v7.8h, v1.8b, v13.8b\n\t"
         "ld1 {v1.8b}, [x15], x8\n\t"
-        "smlal v7.8h, v2.8b, v16.8b\n\t"
+        "smlal v7.8h, v2.8b, v14.8b\n\t"
         "ld1 {v2.8b}, [x14], x9\n\t"
-        "smlal v7.8h, v3.8b, v17.8b\n\t"
-        "smull v9.8h, v3.8b, v14.8b\n\t"
+        "smlal v7.8h, v3.8b, v15.8b\n\t"
+        "smull v9.8h, v3.8b, v12.8b\n\t"
         "ld1 {v3.8b}, [x13], x10\n\t"
-        "smlal v7.8h, v4.8b, v18.8b\n\t"
-        "smlal v9.8h, v4.8b, v15.8b\n\t"
+        "smlal v7.8h, v4.8b, v16.8b\n\t"
+        "smlal v9.8h, v4.8b, v13.8b\n\t"
         "ld1 {v4.8b}, [x12], x8\n\t"
-        "smlal v7.8h, v5.8b, v19.8b\n\t"
-        "smlal v9.8h, v5.8b, v16.8b\n\t"
+        "smlal v7.8h, v5.8b, v17.8b\n\t"
+        "smlal v9.8h, v5.8b, v14.8b\n\t"
         "ld1 {v5.8b}, [x11], x9\n\t"
-        "smlal v7.8h, v0.8b, v20.8b\n\t"
-        "smlal v9.8h, v0.8b, v17.8b\n\t"
-        "smlal v7.8h, v1.8b, v21.8b\n\t"
-        "smlal v9.8h, v1.8b, v18.8b\n\t"
-        "smlal v7.8h, v2.8b, v22.8b\n\t"
-        "saddw v6.4s, v12.4s, v7.4h\n\t"
-        "saddw2 v7.4s, v13.4s, v7.8h\n\t"
-        "smlal v9.8h, v2.8b, v19.8b\n\t"
-        "smlal v9.8h, v3.8b, v20.8b\n\t"
-        "smlal v9.8h, v4.8b, v21.8b\n\t"
-        "smlal v9.8h, v5.8b, v22.8b\n\t"
-        "saddw v8.4s, v12.4s, v9.4h\n\t"
-        "saddw2 v9.4s, v13.4s, v9.8h\n\t"
+        "smlal v7.8h, v0.8b, v18.8b\n\t"
+        "smlal v9.8h, v0.8b, v15.8b\n\t"
+        "smlal v7.8h, v1.8b, v19.8b\n\t"
+        "smlal v9.8h, v1.8b, v16.8b\n\t"
+        "smlal v7.8h, v2.8b, v20.8b\n\t"
+        "saddw v6.4s, v10.4s, v7.4h\n\t"
+        "saddw2 v7.4s, v11.4s, v7.8h\n\t"
+        "smlal v9.8h, v2.8b, v17.8b\n\t"
+        "smlal v9.8h, v3.8b, v18.8b\n\t"
+        "smlal v9.8h, v4.8b, v19.8b\n\t"
+        "smlal v9.8h, v5.8b, v20.8b\n\t"
+        "saddw v8.4s, v10.4s, v9.4h\n\t"
+        "saddw2 v9.4s, v11.4s, v9.8h\n\t"
         /* (Q3): SQRDMULH, ties turned by SSRA; shift by 6 as it narrows */
-        "sqrdmulh v6.4s, v6.4s, v10.4s\n\t"
-        "sqrdmulh v7.4s, v7.4s, v10.4s\n\t"
-        "sqrdmulh v8.4s, v8.4s, v10.4s\n\t"
-        "sqrdmulh v9.4s, v9.4s, v10.4s\n\t"
+        "sqrdmulh v6.4s, v6.4s, v21.4s\n\t"
+        "sqrdmulh v7.4s, v7.4s, v21.4s\n\t"
+        "sqrdmulh v8.4s, v8.4s, v21.4s\n\t"
+        "sqrdmulh v9.4s, v9.4s, v21.4s\n\t"
         "ssra v6.4s, v6.4s, #31\n\t"
         "ssra v7.4s, v7.4s, #31\n\t"
         "ssra v8.4s, v8.4s, #31\n\t"
@@ -104,8 +106,8 @@ static void t_depthwise3x3s1c8_left_right_r9_shr6_ssra(
         "sqrshrn v8.4h, v8.4s, #6\n\t"
         "sqrshrn2 v6.8h, v7.4s, #6\n\t"
         "sqrshrn2 v8.8h, v9.4s, #6\n\t"
-        "sqadd v6.8h, v6.8h, v11.8h\n\t"
-        "sqadd v8.8h, v8.8h, v11.8h\n\t"
+        "sqadd v6.8h, v6.8h, v22.8h\n\t"
+        "sqadd v8.8h, v8.8h, v22.8h\n\t"
         "sqxtn v6.8b, v6.8h\n\t"
         "sqxtn2 v6.16b, v8.8h\n\t"
         "st1 {v6.8b}, [%[y]], x8\n\t"
@@ -140,8 +142,8 @@ static void t_depthwise3x3s1c8_left_right_r9_shr6_ssra(
  * accumulator in [-26280, 27270], inside int32
  * int16 lanes (Q16), 2 blocks: runs of 9 taps reach 26820 of 32767
  * zero point folded into the bias (Q15); padding reads the stored zero point
- * regs: column0 v0-v2 | column1 v3-v5 | sums v6-v9 | m0 v10 | zero v11 | bias v12-v13 | weights v14-v22 */
-/* [block][tap, column by column][lane]; a tap comes twice where it leaves int8 */
+ * regs: column0 v0-v2 | column1 v3-v5 | sums v6-v9 | bias v10-v11 | weights v12-v20 | m0 v21 | zero v22 */
+/* per block: [tap][lane], in the order of the kernel */
 static const int8_t t_w_00[144] = {
     -50, -49, -48, -47, -46, -45, -44, -43, -20, -19, -18, -17, -16, -15, -14, -13,
     10, 11, 12, 13, 14, 15, 16, 17, -40, -39, -38, -37, -36, -35, -34, -33,
@@ -184,7 +186,7 @@ T_OP static void t_00_y(const int8_t *x, int8_t *y)
     int8_t *to = y;
     for (block = 0; block < 2; ++block) {
         const int32_t c = t_c_00[block];
-        t_depthwise3x3s1c8_left_right_r9_shr6_ssra(image + c, (int8_t *)to + c,
+        t_depthwise_smull_3x3s1c8_left_right_r9_shr6_ssra(image + c, (int8_t *)to + c,
                 t_w_00 + block * 72, t_q_00 + block * 8, outside, &out, 4, 1, 10, 40, 40, 3);
     }
 }

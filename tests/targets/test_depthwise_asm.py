@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from qgen.ir.ops.depthwise_conv2d import DepthwiseConv2D
 from qgen.ir.types import Activation, Array, DType, QParams, Rounding, Tensor, TensorType
 from qgen.ir.windows import Pads
 from qgen.lower import Lowered, lower
-from qgen.targets import target
+from qgen.targets import depthwise_3x3, target
 from qgen.targets.depthwise_asm import Form, Program
+from qgen.targets.depthwise_sdot_asm import SdotProgram
+from qgen.targets.spec import Target
 from qgen.verify.compare import verify_lowered
 
 FORMS = [
@@ -74,13 +78,13 @@ def depthwise(index: int, form: Form, rng: np.random.Generator) -> DepthwiseConv
     )
 
 
-def lowered(rounding: Rounding, machine: str) -> Lowered:
+def lowered(rounding: Rounding, machine: Target, forms: Sequence[Form]) -> Lowered:
+    """Two ops of each form, which together meet all spreads."""
     rng = np.random.default_rng(list(Rounding).index(rounding))
-    # Forms meet all spreads, since their number and that of the spreads have no common turn.
-    ops = [depthwise(i, FORMS[(i * 5 + i // 32) % 32], rng) for i in range(64)]
+    ops = [depthwise(i, form, rng) for i, form in enumerate((*forms, *forms[::-1]))]
     inputs, outputs = tuple(o.x for o in ops), tuple(o.out for o in ops)
     graph = Graph(f"forms_{rounding.value}", inputs, outputs, tuple(ops), rounding)
-    return lower(graph, target(machine))
+    return lower(graph, machine)
 
 
 def programs(model: Lowered) -> list[Program]:
@@ -88,21 +92,35 @@ def programs(model: Lowered) -> list[Program]:
         h.vars["program"]
         for step in model.steps
         for h in step.prepared.helpers
-        if h.name.startswith("depthwise3x3")
+        if h.name.startswith("depthwise_")
     ]
 
 
-@pytest.mark.parametrize("machine", ["aarch64"])
-@pytest.mark.parametrize("rounding", Rounding)
-def test_every_form_equals_golden(rounding: Rounding, machine: str) -> None:
-    model = lowered(rounding, machine)
+def verified(model: Lowered) -> list[Program]:
     verdict = verify_lowered(model, inputs=7, seed=1, timeout=120)
     assert verdict.equal, str(verdict)
-    found = programs(model)
+    return programs(model)
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_every_form_of_smull_equals_golden(rounding: Rounding) -> None:
+    found = verified(lowered(rounding, target("aarch64"), FORMS))
     assert {p.form for p in found} == set(FORMS)
-    runs = {min(len(p.pattern.runs), 5) for p in found}
-    assert runs >= {1, 2, 3, 4, 5}
+    assert {min(len(p.pattern.runs), 5) for p in found} == {1, 2, 3, 4, 5}
     assert {len(p.pattern.order) > 9 for p in found} == {True, False}
     assert {p.uniform for p in found} == {True, False}
     # Weights that find no register of their own are read again at each tap.
     assert {"weight" in p.regs.vector for p in found} == {True, False}
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_every_form_of_sdot_equals_golden(rounding: Rounding) -> None:
+    machine = target("aarch64+dotprod")
+    # Without the row that is predicted to be as quick for some of them.
+    rows = tuple(r for r in machine.kernels if r not in depthwise_3x3.ROWS)
+    forms = [f for f in FORMS if f.stride == 1]
+    found = verified(lowered(rounding, replace(machine, kernels=rows), forms))
+    assert {p.form for p in found} == set(forms)
+    assert {type(p) for p in found} == {SdotProgram}
+    assert {len(p.pattern.order) > 3 for p in found} == {True, False}
+    assert {p.uniform for p in found} == {True, False}

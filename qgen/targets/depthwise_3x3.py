@@ -1,4 +1,4 @@
-"""3 x 3 depthwise convolution with SMULL: blocks of channels, their patterns of taps, the row.
+"""3 x 3 depthwise convolution in assembly: blocks of channels, their patterns of taps, the rows.
 
 Blocks of one op differ in how many products fit an int16 lane. They are sorted into at most two
 groups, each with the cheapest pattern of taps that is proven for all of its channels.
@@ -6,9 +6,9 @@ groups, each with the cheapest pattern of taps that is proven for all of its cha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -19,8 +19,11 @@ from qgen.targets import portable
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.depthwise_asm import TALL, Form, Pattern, Program
 from qgen.targets.depthwise_neon import INT16_MAX, folded_bias, groups, split, stored_zero
+from qgen.targets.depthwise_sdot_asm import SdotProgram
+from qgen.targets.depthwise_smull_asm import SmullProgram
 from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.fold import overflow_reason
+from qgen.targets.gemm_sdot import DOTPROD
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
 from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
 
@@ -52,6 +55,26 @@ class Group:
     reach: int
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A family of programs: how it packs blocks, what it refuses.
+
+    Attributes:
+        program: its assembly.
+        group: packs blocks of channels under one pattern: (taps [9, channels] column by column,
+            starts, lanes).
+        price: instructions of one output of a group's blocks that depend on its pattern.
+        strides: of columns that it takes.
+        any_rows: whether rows of outputs may be further apart than 1.
+    """
+
+    program: Callable[[Form, Pattern, Finish], Program]
+    group: Callable[[Array, Sequence[int], int], Group]
+    price: Callable[[Group], int]
+    strides: tuple[int, ...]
+    any_rows: bool
+
+
 def _lanes(op: Linear) -> int:
     return 16 if op.channels >= 16 else 8
 
@@ -62,34 +85,60 @@ def _columns_first(op: DepthwiseConv2D) -> Array:
     return w.transpose(1, 0, 2).reshape(TAPS, op.channels)
 
 
-def _group(taps: Array, starts: Sequence[int], lanes: int) -> Group:
-    """One pattern for all blocks of `starts`."""
-    chosen = np.concatenate([taps[:, s : s + lanes] for s in starts], axis=1)
-    order, rows = split(chosen)
+def _chosen(taps: Array, starts: Sequence[int], lanes: int) -> Array:
+    return np.concatenate([taps[:, s : s + lanes] for s in starts], axis=1)
+
+
+def _runs_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
+    order, rows = split(_chosen(taps, starts, lanes))
     runs, reach = groups(rows)
     packed = rows.reshape(len(rows), len(starts), lanes).transpose(1, 0, 2).astype(np.int8)
     pattern = Pattern(tuple(order), tuple(len(r) for r in runs))
     return Group(tuple(starts), pattern, packed, reach)
 
 
-def _price(group: Group) -> int:
-    """Multiplications and widening additions of one output of every block, in halves."""
-    return len(group.starts) * (len(group.pattern.order) + 2 * len(group.pattern.runs))
+def _columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
+    """Columns as [upper, lower][lane][4]; one comes twice where a weight leaves int8."""
+    chosen = _chosen(taps, starts, lanes)
+    order, found = split(chosen.reshape(TALL, -1))
+    columns = found.reshape(len(order), TALL, len(starts), lanes)
+    packed = np.zeros((len(starts), len(order), 2, lanes, 4), np.int8)
+    for below in range(2):
+        packed[:, :, below, :, below : below + TALL] = columns.transpose(2, 0, 3, 1)
+    return Group(tuple(starts), Pattern(tuple(order)), packed, 0)
 
 
-@lru_cache(maxsize=8)
-def group_blocks(op: DepthwiseConv2D) -> tuple[Group, ...]:
+SMULL = Kind(
+    program=SmullProgram,
+    group=_runs_of_taps,
+    # Multiplications and widening additions, in pairs.
+    price=lambda g: len(g.starts) * (len(g.pattern.order) + 2 * len(g.pattern.runs)),
+    strides=(1, 2),
+    any_rows=True,
+)
+SDOT = Kind(
+    program=SdotProgram,
+    group=_columns_of_taps,
+    price=lambda g: len(g.starts) * len(g.pattern.order),
+    strides=(1,),
+    any_rows=False,
+)
+
+
+@lru_cache(maxsize=16)
+def group_blocks(kind: Kind, op: DepthwiseConv2D) -> tuple[Group, ...]:
     """Blocks in one group or two, cheap ones first."""
     taps, lanes = _columns_first(op), _lanes(op)
-    alone = [_group(taps, [s], lanes) for s in block_starts(op.channels, lanes)]
-    alone.sort(key=_price)
+    alone = [kind.group(taps, [s], lanes) for s in block_starts(op.channels, lanes)]
+    alone.sort(key=kind.price)
     starts = [g.starts[0] for g in alone]
-    best: tuple[Group, ...] = (_group(taps, starts, lanes),)
-    limit = _price(best[0]) * (1 - WORTHWHILE)
+    best: tuple[Group, ...] = (kind.group(taps, starts, lanes),)
+    limit = kind.price(best[0]) * (1 - WORTHWHILE)
     for cut in range(1, len(starts)):
-        if _price(alone[cut]) > _price(alone[cut - 1]):
-            two = _group(taps, starts[:cut], lanes), _group(taps, starts[cut:], lanes)
-            if sum(map(_price, two)) < min(limit, sum(map(_price, best))):
+        if kind.price(alone[cut]) > kind.price(alone[cut - 1]):
+            parts = starts[:cut], starts[cut:]
+            two = tuple(kind.group(taps, part, lanes) for part in parts)
+            if sum(map(kind.price, two)) < min(limit, sum(map(kind.price, best))):
                 best = two
     return best
 
@@ -111,7 +160,7 @@ def _over(op: DepthwiseConv2D, which: int) -> int:
     return (axis.out - 1) * axis.stride - axis.before + axis.extent - axis.size
 
 
-def _refuses(op: DepthwiseConv2D, rounding: Rounding) -> str:
+def _refuses(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> str:
     if op.depth_multiplier != 1:
         return f"depth multiplier {op.depth_multiplier}"
     if op.channels < 8:
@@ -119,8 +168,8 @@ def _refuses(op: DepthwiseConv2D, rounding: Rounding) -> str:
     win = op.window
     if (win.h.kernel, win.w.kernel, win.h.dilation, win.w.dilation) != (TALL, TALL, 1, 1):
         return "not a dense window of 3 x 3"
-    if win.w.stride > 2:
-        return f"columns {win.w.stride} apart"
+    if win.w.stride not in kind.strides or (win.h.stride > 1 and not kind.any_rows):
+        return f"strides {win.h.stride} and {win.w.stride}"
     if max(win.h.before, win.w.before, _over(op, 0), _over(op, 1)) > 1:
         return "more than one row or column of padding on a side"
     if op.x.dtype is not DType.I8:
@@ -131,30 +180,32 @@ def _refuses(op: DepthwiseConv2D, rounding: Rounding) -> str:
     return overflow_reason(op)
 
 
-def program(op: DepthwiseConv2D, group: Group, finish: Finish) -> Program:
-    return Program(_form(op), group.pattern, finish)
+def _programs(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> list[Program]:
+    return [kind.program(_form(op), g.pattern, finish) for g in group_blocks(kind, op)]
 
 
-def helper(made: Program) -> Helper:
+def _helper(made: Program) -> Helper:
     """The instance that a group of blocks needs."""
-    name = "_".join([made.form.name, made.pattern.name, *made.finish.traits])
-    return Helper(name, "helpers/depthwise_asm.c.j2", {"program": made})
+    return Helper(made.name, "helpers/depthwise_asm.c.j2", {"program": made})
 
 
-def _bands(op: DepthwiseConv2D) -> int:
-    """Rows of outputs that one call computes, so that the next block finds the image in cache."""
+def _band(op: DepthwiseConv2D, turn: int) -> int:
+    """Rows of outputs that one call computes, so that the next block finds the image in cache.
+
+    A multiple of the rows that a program computes in a turn.
+    """
     win, pixel = op.window, min(op.channels, LINE)
     per_row = pixel * (win.h.stride * win.w.size + win.w.out)
     rows = (CACHE - 2 * pixel * win.w.size) // per_row
-    bands = -(-win.h.out // min(max(rows, 1), win.h.out))
-    return -(-win.h.out // bands)
+    bands = -(-win.h.out // max(rows, turn))
+    return -(-win.h.out // (bands * turn)) * turn
 
 
-def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
+def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     finish = plan_finish(op, rounding)
-    lanes, found = _lanes(op), group_blocks(op)
-    programs = [program(op, g, finish) for g in found]
-    helpers = [helper(p) for p in programs]
+    lanes, found = _lanes(op), group_blocks(kind, op)
+    programs = _programs(kind, op, finish)
+    helpers = [_helper(p) for p in programs]
     starts = [s for g in found for s in g.starts]
     q = by_blocks([folded_bias(op), *finish.rows], starts, lanes).astype(np.int32)
     win = op.window
@@ -163,11 +214,14 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     for g, h in zip(found, helpers, strict=True):
         last = first + len(g.starts)
         calls.append({"kernel": h.name, "first": first, "last": last, "at": bytes_,
-                      "taps": len(g.pattern.order)})  # fmt: skip
+                      "bytes": g.weights[0].size})  # fmt: skip
         first, bytes_ = last, bytes_ + g.weights.size
     in_order = starts == [lanes * i for i in range(len(starts))]
     constants = {
-        "w": Constant(np.concatenate([g.weights.reshape(-1) for g in found]), _WEIGHTS),
+        "w": Constant(
+            np.concatenate([g.weights.reshape(-1) for g in found]),
+            f"per block: {programs[0].WEIGHTS}",
+        ),
         "q": Constant(q, f"per block: bias[{lanes}]" + _rows(finish, lanes)),
     }
     if not in_order:
@@ -181,7 +235,8 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
         | {
             "lanes": lanes,
             "calls": calls,
-            "band": _bands(op),
+            "band": _band(op, programs[0].ROWS),
+            "turn": programs[0].ROWS,
             "pairs": pairs,
             "zx": stored_zero(op),
             "q_words": lanes * (1 + len(finish.rows)),
@@ -191,14 +246,11 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "constants": finish_values(finish, op),
         },
         notes=(
-            *(_proof(g) for g in found),
+            *(_proof(g) for g in found if g.pattern.runs),
             "zero point folded into the bias (Q15); padding reads the stored zero point",
             *dict.fromkeys(f"regs: {p.regs}" for p in programs),
         ),
     )
-
-
-_WEIGHTS = "[block][tap, column by column][lane]; a tap comes twice where it leaves int8"
 
 
 def _rows(finish: Finish, lanes: int) -> str:
@@ -211,28 +263,31 @@ def _proof(group: Group) -> str:
     return f"int16 lanes (Q16), {blocks}: runs of {runs} taps reach {group.reach} of {INT16_MAX}"
 
 
-def _cost(op: DepthwiseConv2D, rounding: Rounding) -> float:
-    finish = plan_finish(op, rounding)
+def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> float:
     n, rows, columns, _ = op.out.shape
-    bands = n * -(-rows // _bands(op))
     total = 0
-    for group in group_blocks(op):
+    programs = _programs(kind, op, plan_finish(op, rounding))
+    for group, made in zip(group_blocks(kind, op), programs, strict=True):
+        calls = n * -(-rows // _band(op, made.ROWS))
         blocks = len(group.starts)
-        made = program(op, group, finish)
-        total += made.instructions(bands * blocks, n * rows * blocks, columns)
-        total += CALL * bands * blocks + LOOP * bands
+        turns = n * -(-rows // made.ROWS)
+        total += made.instructions(calls * blocks, turns * blocks, columns)
+        total += CALL * calls * blocks + LOOP * calls
     return total
 
 
-ROWS: tuple[KernelSpec, ...] = (
-    KernelSpec(
-        name="qs8_depthwise_conv2d__neon_3x3",
+def _row(kind: Kind, name: str, requires: frozenset[str]) -> KernelSpec:
+    return KernelSpec(
+        name=f"qs8_depthwise_conv2d__{name}_3x3",
         op="depthwise_conv2d",
         template="depthwise_conv2d/neon_3x3.c.j2",
-        requires=NEON,
-        prepare=_prepare,
-        refuses=_refuses,
-        cost=_cost,
+        requires=requires,
+        prepare=partial(_prepare, kind),
+        refuses=partial(_refuses, kind),
+        cost=partial(_cost, kind),
         tile=(2, 16, TAPS),
-    ),
-)
+    )
+
+
+ROWS = (_row(SMULL, "neon", NEON),)
+DOTPROD_ROWS = (_row(SDOT, "neondot", DOTPROD),)
