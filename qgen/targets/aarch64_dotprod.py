@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qgen.targets import depthwise_3x3, gemm_sdot
+from qgen.targets import depthwise_3x3, gemm_sdot, panel, panel_patches, panel_window
 from qgen.targets.aarch64 import AARCH64
 from qgen.targets.gemm_sdot import DOTPROD
 
@@ -21,7 +21,13 @@ AARCH64_DOTPROD = replace(
         probe='__asm__("sdot v0.4s, v1.16b, v2.4b[0]");',
         needs="gcc >= 8 or clang >= 7 for 64-bit Arm",
     ),
-    kernels=(*gemm_sdot.KERNEL.rows(), *depthwise_3x3.DOTPROD_ROWS, *AARCH64.kernels),
+    kernels=(
+        *panel.rows(gemm_sdot.KERNEL),
+        *panel_window.rows(gemm_sdot.KERNEL),
+        *panel_patches.rows(gemm_sdot.KERNEL),
+        *depthwise_3x3.DOTPROD_ROWS,
+        *AARCH64.kernels,
+    ),
     guard=f"{AARCH64.guard} && defined(__ARM_FEATURE_DOTPROD)",
     generic_cpu="cortex-a55",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qgen.targets import gemm_smmla
+from qgen.targets import gemm_smmla, panel, panel_patches, panel_window
 from qgen.targets.aarch64_dotprod import AARCH64_DOTPROD
 from qgen.targets.gemm_smmla import I8MM
 
@@ -21,7 +21,12 @@ AARCH64_I8MM = replace(
         probe='__asm__("smmla v0.4s, v1.16b, v2.16b");',
         needs="gcc >= 10 or clang >= 11 for 64-bit Arm",
     ),
-    kernels=(*gemm_smmla.KERNEL.rows(), *AARCH64_DOTPROD.kernels),
+    kernels=(
+        *panel.rows(gemm_smmla.KERNEL),
+        *panel_window.rows(gemm_smmla.KERNEL),
+        *panel_patches.rows(gemm_smmla.KERNEL),
+        *AARCH64_DOTPROD.kernels,
+    ),
     guard=f"{AARCH64_DOTPROD.guard} && defined(__ARM_FEATURE_MATMUL_INT8)",
     generic_cpu="cortex-a510",
 )

@@ -1,149 +1,112 @@
-"""Matrix products with SDOT (ARMv8.2 dot product): packing and register plan.
+"""Matrix products with SDOT (ARMv8.2 dot product): tiles of 8, 4 or 1 rows.
 
-SDOT adds four int8 products to each int32 lane, so nothing has to be proven of int16 lanes, and a
-lane is an output channel from start to end: bias goes in first, no sums across lanes come last.
-uint8 models run on it like int8 ones, since their zero points are folded away.
+SDOT adds four products to each int32 lane, and takes the four bytes of the row from any lane of a
+register. So a lane is an output channel from start to end: the bias goes in first, no sums across
+lanes come last.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
+from qgen.ir.types import Array
+from qgen.targets.dot import DotKernel, Tile
+from qgen.targets.panel_asm import CHUNK, QUAD, load
+from qgen.targets.spec import RegPlan
 
-from qgen.ir.linear import Linear
-from qgen.ir.types import Array, Rounding
-from qgen.targets.blocks import block_starts, by_blocks
-from qgen.targets.fold import fold_zero_points, needs_clamp, ties_are_dead
-from qgen.targets.matmul import LANES, MatrixKernel, operands
-from qgen.targets.requantize_asm import Sums, requantize_lines
-from qgen.targets.spec import Helper, RegPlan
-
-CHANNELS = 8
-STEP = 16
 GROUP = 4  # products of one lane and SDOT
 DOTPROD = frozenset({"aarch64", "dotprod"})
 
 
-def register_plan(rows: int) -> RegPlan:
-    """Vector registers of the kernel for 1 or 4 rows."""
-    return RegPlan(
-        {
-            "a": tuple(range(rows)),
-            "w": tuple(range(4, 12)),
-            "acc": tuple(range(16, 16 + 2 * rows)),
-            "free": tuple(range(24, 32)),
-        }
-    )
+def register_plan(rows: int, channels: int) -> RegPlan:
+    """Vector registers of a tile."""
+    plan: dict[str, Sequence[int]]
+    if rows == 8:
+        plan = {"a": range(8), "w": range(8, 16), "acc": range(16, 32)}
+    elif channels == 32:
+        plan = {"a": (0,), "w": range(8, 24), "acc": range(24, 32), "free": range(1, 8)}
+    else:
+        end = 16 + rows * channels // 4
+        free = (*range(4, 8), *range(end, 32))
+        plan = {"a": range(4), "w": range(8, 16), "acc": range(16, end), "free": free}
+    return RegPlan({role: tuple(registers) for role, registers in plan.items()})
 
 
-@dataclass(frozen=True)
-class Packed:
-    """Weights of one op in the order in which the kernel reads them.
-
-    Attributes:
-        weights: int8 [block][K / 4][8][4]; the last block overlaps its neighbour if channels are
-            not a multiple of 8.
-        parameters: int32 [block][row][8]: bias, M0, shift and what the variant adds.
-        row: bytes of an input row, K rounded up to a multiple of 8.
-        blocks: blocks without the overlapping one.
-        row_sums: some channel needs the sum of its input row, (Q15).
-        left_shift: some multiplier is above 1.
-    """
-
-    weights: Array
-    parameters: Array
-    row: int
-    blocks: int
-    row_sums: bool
-    left_shift: bool
-
-
-def pack(op: Linear, rounding: Rounding, group: int = GROUP) -> Packed:
-    """Fold zero points and put weights into reading order, `group` products of a channel each."""
-    assert op.m0 is not None and op.shift is not None
-    weights, bias, factor = fold_zero_points(op)
-    k, channels = weights.shape
-    row = -(-k // LANES) * LANES
-    w = np.zeros((row, channels), np.int8)
-    w[:k] = weights
-    starts = block_starts(channels, CHANNELS)
-    blocks = [w[:, s : s + CHANNELS].reshape(-1, group, CHANNELS) for s in starts]
-    rows = [bias, op.m0.const, op.shift.const]
-    if rounding is Rounding.NEAREST:
-        rows.append(op.m1.const if op.m1 is not None else np.zeros(channels, np.int32))
-    if factor.any():
-        rows.append(factor)
-    return Packed(
-        weights=np.concatenate([b.transpose(0, 2, 1).reshape(-1) for b in blocks]),
-        parameters=by_blocks(rows, starts, CHANNELS).astype(np.int32),
-        row=row,
-        blocks=channels // CHANNELS,
-        row_sums=bool(factor.any()),
-        left_shift=bool((op.shift.const > 0).any()),
-    )
-
-
-def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
-    """The instance of the kernel that an op needs."""
-    regs = register_plan(rows)
-    name = f"sdot_{rows}x{CHANNELS}"
-    return instance(name, "helpers/gemm_sdot.c.j2", rows, regs, regs["acc"], packed, rounding, op)
-
-
-def instance(
-    name: str,
-    template: str,
-    rows: int,
-    regs: RegPlan,
-    sums: tuple[int, ...],
-    packed: Packed,
-    rounding: Rounding,
-    op: Linear,
-) -> Helper:
-    """An instance of a kernel whose sums lie as two registers of 4 channels per row in `sums`."""
-    left = packed.left_shift and rounding is Rounding.GEMMLOWP
-    clamped = needs_clamp(op)
-    floor = ties_are_dead(op) and rounding is Rounding.GEMMLOWP
-    traits = {
-        "sums": packed.row_sums,
-        "left": left,
-        "floor": floor,
-        "clamp": clamped,
-        rounding.value: rounding is not Rounding.GEMMLOWP,
-    }
+def products(regs: RegPlan, tile: Tile, count: int) -> list[str]:
+    """Load and multiply `count` products of every sum; 4, 8, 12 or 16."""
+    groups, vectors = count // GROUP, tile.channels // 4
     w = regs["w"]
-    halves = [(w[0], w[2], w[4]), (w[1], w[3], w[5])]
-    vectors = [Sums(r, *halves[i % 2]) for i, r in enumerate(sums)]
-    present = (t for t, found in traits.items() if found)
-    return Helper(
-        "_".join([name, *present]),
-        template,
-        {
-            "mr": rows,
-            "regs": regs,
-            "sums": sums,
-            "rowsum": packed.row_sums,
-            "nearest": rounding is Rounding.NEAREST,
-            "clamped": clamped,
-            "requantize": requantize_lines(vectors, regs["free"], rounding, left=left, floor=floor),
-            **operands(rows, regs, sums=packed.row_sums),
-        },
-    )
+    ahead = len(w) // vectors  # groups whose weights are in registers
+    lines = _rows(regs, tile, count)
+    lines += load(w[: min(groups, ahead) * vectors], "v")
+    for g in range(groups):
+        at = g % ahead * vectors
+        if g >= ahead and at == 0:
+            lines += load(w[: min(groups - g, ahead) * vectors], "v")
+        lines += _multiply(regs, tile, w[at : at + vectors], groups, g)
+    return lines
 
 
-def notes(packed: Packed) -> tuple[str, ...]:
-    """What the comment above an op says of the kernel."""
-    return (f"int32 lanes are channels: {GROUP} products per lane and SDOT",)
+def _rows(regs: RegPlan, tile: Tile, count: int) -> list[str]:
+    a = regs["a"]
+    if tile.rows > 1:
+        return load(a[: tile.rows // QUAD * count // GROUP], "a")
+    if count == CHUNK:
+        return load(a[:1], "a")
+    lines = [f"ldr d{a[0]}, [%[a]], #8"] if count & 8 else []
+    if count == 4:
+        return [f"ldr s{a[0]}, [%[a]], #4"]
+    return [*lines, f"ld1 {{v{a[0]}.s}}[2], [%[a]], #4"] if count & 4 else lines
 
 
-KERNEL = MatrixKernel(
-    name=f"neondot_4x{CHANNELS}c{STEP}",
+def _multiply(
+    regs: RegPlan, tile: Tile, weights: Sequence[int], groups: int, group: int
+) -> list[str]:
+    """One group of products of all sums."""
+    lines = []
+    for vector, w in enumerate(weights):
+        for row in range(tile.rows):
+            acc = regs["acc"][row * len(weights) + vector]
+            # A row alone has its groups side by side, four rows have theirs row by row.
+            register, lane = (0, group) if tile.rows == 1 else (row // QUAD * groups + group, row)
+            a = regs["a"][register]
+            lines.append(f"sdot v{acc}.4s, v{w}.16b, v{a}.4b[{lane % QUAD}]")
+    return lines
+
+
+def again(regs: RegPlan, tile: Tile) -> list[str]:
+    """One group whose offsets are in `first` and `second`, with weights of its own."""
+    a, w = regs["a"], regs["w"][: tile.channels // 4]
+    size = "s" if tile.rows == 1 else "q"
+    lines = [f"ldr {size}{a[0]}, [%[a], %[first]]"]
+    lines += [f"ldr q{a[1]}, [%[a], %[second]]"] if tile.rows > QUAD else []
+    return [*lines, *load(w, "x"), *_multiply(regs, tile, w, 1, 0)]
+
+
+def lanes(values: Array) -> Array:
+    """A vector of parameters is one of channels."""
+    return values
+
+
+def store(results: Sequence[int], tile: Tile, free: Sequence[int]) -> list[str]:
+    """8 bytes of each row, two rows in a register; or a row alone."""
+    if tile.channels > 8:
+        lines = [f"str q{r}, [%[to], #{16 * i}]" for i, r in enumerate(results)]
+        return [*lines, "add %[to], %[to], %[stride]"]
+    return [
+        f"st1 {{v{results[row // 2]}.d}}[{row % 2}], [%[to]], %[stride]" for row in range(tile.rows)
+    ]
+
+
+KERNEL = DotKernel(
+    mnemonic="sdot",
+    name="neondot",
     requires=DOTPROD,
-    channels=CHANNELS,
-    step=STEP,
-    pack=pack,
-    helper=helper,
-    notes=notes,
+    group=GROUP,
     registers=register_plan,
+    products=products,
+    again=again,
+    lanes=lanes,
+    store=store,
+    alone=(32, 16, 8),
 )
