@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 
 from qgen import __version__
+from qgen.asm.schedule import scheduled
 from qgen.ctext import tidy
 from qgen.errors import Loc, QgenError
 from qgen.ir.graph import Graph
@@ -84,6 +85,13 @@ def _render(template: str, values: dict[str, Any]) -> str:
     return environment().get_template(template).render(values)
 
 
+def _code(lowered: Lowered, template: str, values: dict[str, Any]) -> str:
+    """C text of a template, its assembly in the order of the core."""
+    text = tidy(_render(template, values))
+    core = lowered.core
+    return scheduled(text, core, tuned=lowered.cpu is not None) if core else text
+
+
 def _shared(lowered: Lowered, origin: Provenance, split: bool) -> dict[str, Any]:
     graph, plan = lowered.graph, lowered.plan
     weights = sum(c.values.nbytes for s in lowered.steps for c in s.prepared.constants.values())
@@ -153,7 +161,7 @@ def _bodies(lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
     if lowered.plan.output_copies:
         helpers.setdefault(COPY.name, COPY)
     printed = [
-        tidy(_render(h.template, shared | dict(h.vars) | {"helper": h})) for h in helpers.values()
+        _code(lowered, h.template, shared | dict(h.vars) | {"helper": h}) for h in helpers.values()
     ]
     place = _places(lowered)
     copied = [
@@ -201,7 +209,7 @@ def _step(step: Step, lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any
         "constants": [
             _constant(names[key], c) for key, c in step.prepared.constants.items() if runs
         ],
-        "code": tidy(_render(step.spec.template, shared | values)) if runs else "",
+        "code": _code(lowered, step.spec.template, shared | values) if runs else "",
         "call": f"{step.function}({', '.join(call)})",
         "pointer": place(op.out),
         "bytes": op.out.type.bytes,

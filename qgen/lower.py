@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from qgen.asm.cores import Core, core_with
 from qgen.ir.graph import Graph
 from qgen.ir.op import Op
 from qgen.ir.types import Array, Tensor, located
@@ -16,7 +17,7 @@ from qgen.passes.prune import Kept, prune
 from qgen.passes.storage import as_stored, signed_storage
 from qgen.plan.memory import MemoryPlan, plan_memory
 from qgen.plan.schedule import schedule
-from qgen.targets.cpus import Cpu
+from qgen.targets.cpus import CPUS, Cpu
 from qgen.targets.spec import KernelSpec, Prepared, Target
 
 
@@ -58,6 +59,12 @@ class Lowered:
     plan: MemoryPlan
     cpu: Cpu | None = None
     kept: Mapping[str, Kept] = field(default_factory=dict)
+
+    @property
+    def core(self) -> Core | None:
+        """The core for which assembly is put into order, None where the target has none."""
+        chosen = self.cpu.name if self.cpu else self.target.generic_cpu
+        return core_with(CPUS[chosen].model) if chosen else None
 
     @property
     def name(self) -> str:

@@ -20,8 +20,9 @@ ALLOWED = {
     "plan": {"ir", "passes"},
     "toolchain": set(),
     "targets": {"ir", "passes", "toolchain"},
-    "lower": {"ir", "passes", "plan", "targets"},
-    "emit": {"ir", "passes", "plan", "targets", "lower", "ctext"},
+    "asm": set(),
+    "lower": {"asm", "ir", "passes", "plan", "targets"},
+    "emit": {"asm", "ir", "passes", "plan", "targets", "lower", "ctext"},
 }
 
 

@@ -1,0 +1,201 @@
+"""Orders of a basic block: what must come before what, and which order a core likes best."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from qgen.asm.cores import Core
+from qgen.asm.isa import Instruction
+from qgen.asm.machine import State, bound, cycles_once, issue_of, steady_cycles
+
+# How many cycles an urgent instruction may wait before one that could start at once goes first.
+PATIENCE = (0, 1, 2, 3, 5)
+# Moves that are tried on the body of a loop.
+MOVES = 1000
+# Within this factor of what the units allow there is nothing to look for.
+GOOD_ENOUGH = 1.02
+
+
+@dataclass(frozen=True)
+class Dependences:
+    """For each instruction those that must come before it, with the cycles between."""
+
+    before: tuple[dict[int, int], ...]
+
+    def after(self) -> list[list[int]]:
+        """For each instruction those that wait for it."""
+        found: list[list[int]] = [[] for _ in self.before]
+        for i, needed in enumerate(self.before):
+            for j in needed:
+                found[j].append(i)
+        return found
+
+
+def dependences(core: Core, body: Sequence[Instruction], *, disjoint: bool) -> Dependences:
+    """Registers written and read, and memory.
+
+    Loads may pass loads. Stores keep their order among each other. A load and a store keep theirs
+    too, unless `disjoint`: what the statement stores to is nothing that it loads.
+    """
+    before: list[dict[int, int]] = []
+    written: dict[str, int] = {}
+    read: dict[str, list[int]] = {}
+    loads: list[int] = []
+    stores: list[int] = []
+    for i, instruction in enumerate(body):
+        needed: dict[int, int] = {}
+
+        def wait(j: int, cycles: int, needed: dict[int, int] = needed) -> None:
+            needed[j] = max(cycles, needed.get(j, 0))
+
+        for register in instruction.reads:
+            if register in written:
+                source = body[written[register]]
+                step = source.address is not None and register == source.address.base
+                wait(written[register], 0 if step else core.timing(source).latency)
+        for register in instruction.writes:
+            for j in (
+                *read.get(register, ()),
+                *([written[register]] if register in written else []),
+            ):
+                wait(j, 0)
+        if instruction.store:
+            for j in (*stores[-1:], *(() if disjoint else loads)):
+                wait(j, 0)
+        if instruction.load and not disjoint:
+            for j in stores[-1:]:
+                wait(j, 0)
+        for register in instruction.reads:
+            read.setdefault(register, []).append(i)
+        for register in instruction.writes:
+            written[register] = i
+            read[register] = []
+        if instruction.load:
+            loads.append(i)
+        if instruction.store:
+            stores.append(i)
+        before.append(needed)
+    return Dependences(tuple(before))
+
+
+@cache
+def ordered(
+    core: Core, body: tuple[Instruction, ...], *, repeats: bool, disjoint: bool
+) -> tuple[float, tuple[Instruction, ...]]:
+    """Cycles of `body` in the order that `core` runs soonest, and that order.
+
+    `repeats` if it is the body of a loop: the cycles are then those of one round.
+    """
+    graph = dependences(core, body, disjoint=disjoint)
+    measure = steady_cycles if repeats else cycles_once
+    if not core.in_order:
+        found = tuple(body[i] for i in _loads_early(body, graph))
+        return measure(core, found), found
+    best = body
+    least = measure(core, best)
+    urgency = heights(core, body, 2 if repeats else 1, disjoint=disjoint)
+    for patience in PATIENCE:
+        start = State(core)
+        # The second time round it begins in the state in which the first one ended.
+        for _ in range(2 if repeats else 1):
+            found, start = _greedy(body, graph, start, urgency, patience)
+            cycles = measure(core, found)
+            if cycles < least:
+                best, least = found, cycles
+    return least, best
+
+
+def _loads_early(body: Sequence[Instruction], graph: Dependences) -> list[int]:
+    """An out-of-order core finds its way; loads first keep its queue from filling with waiters."""
+    return _topological(graph, lambda i: (not body[i].load, i))
+
+
+def _topological(graph: Dependences, key: Callable[[int], tuple[bool, int]]) -> list[int]:
+    left = [len(needed) for needed in graph.before]
+    after = graph.after()
+    ready = [i for i, n in enumerate(left) if n == 0]
+    found = []
+    while ready:
+        i = min(ready, key=key)
+        ready.remove(i)
+        found.append(i)
+        for j in after[i]:
+            left[j] -= 1
+            if left[j] == 0:
+                ready.append(j)
+    return found
+
+
+def heights(core: Core, body: Sequence[Instruction], rounds: int, *, disjoint: bool) -> list[int]:
+    """Cycles on the longest path from each instruction to the end of `rounds` rounds."""
+    several = [*body] * rounds
+    graph = dependences(core, several, disjoint=disjoint)
+    after = graph.after()
+    found = [core.timing(i).latency for i in several]
+    for i in range(len(several) - 1, -1, -1):
+        found[i] = max([found[i], *(graph.before[j][i] + found[j] for j in after[i])])
+    return found[: len(body)]
+
+
+def _greedy(
+    body: Sequence[Instruction],
+    graph: Dependences,
+    start: State,
+    urgency: Sequence[int],
+    patience: int,
+) -> tuple[tuple[Instruction, ...], State]:
+    """List scheduling: of what may start soonest, the instruction with the longest path behind."""
+    after = graph.after()
+    state = start.copy()
+    whole = [issue_of(state.core, i) for i in body]
+    left = [len(needed) for needed in graph.before]
+    ready = [i for i, n in enumerate(left) if n == 0]
+    found = []
+    while ready:
+        times = {i: state.earliest(whole[i]) for i in ready}
+        soon = min(times.values()) + patience
+        chosen = min(ready, key=lambda i: (max(times[i], soon), -urgency[i], i))
+        state.issue(whole[chosen])
+        ready.remove(chosen)
+        found.append(body[chosen])
+        for j in after[chosen]:
+            left[j] -= 1
+            if left[j] == 0:
+                ready.append(j)
+    return tuple(found), state
+
+
+@cache
+def improved(
+    core: Core, body: tuple[Instruction, ...], *, disjoint: bool
+) -> tuple[Instruction, ...]:
+    """The body of a loop after single instructions were moved as long as that saves cycles.
+
+    The moves are drawn, always the same ones.
+    """
+    graph = dependences(core, body, disjoint=disjoint)
+    after = graph.after()
+    order = list(range(len(body)))
+    least = steady_cycles(core, body)
+    enough = GOOD_ENOUGH * bound(core, body)
+    draw = random.Random(len(body))
+    for _ in range(MOVES):
+        if least <= enough:
+            break
+        at = draw.randrange(len(order))
+        n = order[at]
+        place = {m: p for p, m in enumerate(order)}
+        low = max((place[m] + 1 for m in graph.before[n]), default=0)
+        high = min((place[m] for m in after[n]), default=len(order)) - 1
+        to = draw.randint(low, high)
+        if to == at:
+            continue
+        moved = order[:at] + order[at + 1 :]
+        moved.insert(to, n)
+        cycles = steady_cycles(core, [body[m] for m in moved])
+        if cycles <= least:
+            order, least = moved, cycles
+    return tuple(body[m] for m in order)

@@ -1,0 +1,88 @@
+"""Software pipelining: the loads of the next round run among the products of this one.
+
+A loop whose body is loads P, then the rest R, repeated n >= 1 times, becomes
+
+    P; count; if done skip; { R with the next P; count; repeat }; R
+
+No register is renamed: a load waits until the last product of this round has read the register that
+it overwrites. The last round stands by itself, so that nothing is read past the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qgen.asm.cores import Core
+from qgen.asm.isa import FLAGS, Instruction, inverse, parse
+from qgen.asm.order import dependences
+from qgen.asm.statement import Block
+
+LONGEST = 160  # instructions of a body that is rotated
+
+
+@dataclass(frozen=True)
+class Split:
+    """The body of a counted loop in parts.
+
+    Attributes:
+        loads: P, all of what R needs first.
+        rest: R.
+        count: the instruction that sets the flags of the branch.
+    """
+
+    loads: tuple[Instruction, ...]
+    rest: tuple[Instruction, ...]
+    count: Instruction
+
+
+def split(core: Core, block: Block, *, disjoint: bool, most: int = LONGEST) -> Split | None:
+    """The parts of a loop that can be rotated, None for any other block; P has `most` loads."""
+    branch = block.branch
+    if not block.loop or branch is None or FLAGS not in branch.reads:
+        return None
+    counts = [i for i in block.body if FLAGS in i.writes]
+    if len(counts) != 1 or counts[0].mnemonic != "subs":
+        return None
+    (count,) = counts
+    counter = count.writes - {FLAGS}
+    others = [i for i in block.body if i is not count]
+    # The counter counts and does nothing else, and by a constant.
+    if count.reads != counter or any((i.reads | i.writes) & (counter | {FLAGS}) for i in others):
+        return None
+    ahead: set[int] = set()  # closed under what must come before
+    graph = dependences(core, others, disjoint=disjoint)
+    for n, instruction in enumerate(others):
+        if instruction.load and len(ahead) < most and set(graph.before[n]) <= ahead:
+            ahead.add(n)
+    loads = tuple(i for n, i in enumerate(others) if n in ahead)
+    rest = tuple(i for n, i in enumerate(others) if n not in ahead)
+    return Split(loads, rest, count) if loads and rest else None
+
+
+def body(parts: Split) -> list[Instruction]:
+    """One round of the rotated loop in a legal order."""
+    return [*parts.rest, *parts.loads, parts.count]
+
+
+def rotated(
+    block: Block,
+    parts: Split,
+    steady: Sequence[Instruction],
+    last: Sequence[Instruction],
+    exit: str,
+) -> list[Block]:
+    """The blocks of the rotated loop.
+
+    Args:
+        steady: `body` in the order in which it is to run.
+        last: R in its order.
+        exit: a label that the statement does not use yet.
+    """
+    assert block.branch is not None
+    skip = parse(f"{inverse(block.branch.mnemonic)} {exit}f")
+    return [
+        Block("", (*parts.loads, parts.count), skip, block.comments),
+        Block(block.label, tuple(steady), block.branch),
+        Block(exit, tuple(last)),
+    ]

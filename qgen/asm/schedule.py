@@ -1,0 +1,106 @@
+"""The whole pass: kernels in source order become kernels in the order of a core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+
+from qgen.asm import rewrite, rotate
+from qgen.asm.cores import Core
+from qgen.asm.isa import Instruction, macs
+from qgen.asm.machine import steady_cycles
+from qgen.asm.order import improved, ordered
+from qgen.asm.statement import Block
+from qgen.asm.statement import rewrite as rewrite_statements
+
+# A rotated loop is longer by its last round; it must be shorter in time by this factor.
+WORTH_ROTATING = 0.97
+# What an instruction that is added must save, in cycles.
+WORTH_ADDING = 1.0
+FIRST_LABEL = 900
+
+
+@cache
+def scheduled(text: str, core: Core, *, tuned: bool = False, disjoint: bool = False) -> str:
+    """C text with its asm statements in the order of `core`.
+
+    Args:
+        tuned: for this core alone: instructions may be added where they save its time. Without,
+            only the order changes, and the code runs well on others.
+        disjoint: what a statement stores to is nothing that it loads from; see `dependences`.
+
+    Raises QgenError for an instruction that is not known.
+    """
+
+    def change(blocks: tuple[Block, ...]) -> Iterator[Block]:
+        for n, block in enumerate(blocks):
+            exit = str(FIRST_LABEL + n)
+            for part in _block(core, block, exit, tuned=tuned, disjoint=disjoint):
+                yield replace(part, notes=_budget_note(core, part))
+
+    return rewrite_statements(text, change)
+
+
+def _block(core: Core, block: Block, exit: str, *, tuned: bool, disjoint: bool) -> list[Block]:
+    best: tuple[float, list[Block]] | None = None
+    for body in _forms(core, block, tuned):
+        now = replace(block, body=tuple(body))
+        price = WORTH_ADDING * max(0, len(body) - len(block.body))
+        cycles, found = ordered(core, tuple(body), repeats=block.loop, disjoint=disjoint)
+        if best is None or cycles + price < best[0]:
+            best = cycles + price, [replace(now, body=found)]
+        for parts in _rotations(core, now, disjoint):
+            cycles, steady = ordered(
+                core, tuple(rotate.body(parts)), repeats=True, disjoint=disjoint
+            )
+            if cycles + price < WORTH_ROTATING * best[0]:
+                _, last = ordered(core, parts.rest, repeats=False, disjoint=disjoint)
+                best = cycles + price, rotate.rotated(now, parts, steady, last, exit)
+    assert best is not None
+    found_blocks = best[1]
+    if tuned and core.in_order and block.loop:
+        return [
+            replace(b, body=improved(core, b.body, disjoint=disjoint)) if b.loop else b
+            for b in found_blocks
+        ]
+    return found_blocks
+
+
+def _rotations(core: Core, block: Block, disjoint: bool) -> Iterator[rotate.Split]:
+    """A loop with all loads that can run ahead, and with fewer: the others run beside products."""
+    if not core.in_order or not block.loop or len(block.body) > rotate.LONGEST:
+        return
+    whole = rotate.split(core, block, disjoint=disjoint)
+    if whole is None:
+        return
+    yield whole
+    for share in (0.75, 0.5, 0.25):
+        most = round(share * len(whole.loads))
+        fewer = rotate.split(core, block, disjoint=disjoint, most=most) if most else None
+        if fewer is not None:
+            yield fewer
+
+
+def _forms(core: Core, block: Block, tuned: bool) -> Iterator[Sequence[Instruction]]:
+    """The block as written, and with other instructions for the same accesses."""
+    yield block.body
+    if not block.body:
+        return
+    joined = rewrite.join_steps(block.body)
+    if tuple(joined) != block.body:
+        yield joined
+    if tuned and core.in_order and block.loop:
+        apart = rewrite.take_steps_out(block.body)
+        for body in (apart, rewrite.split_pairs(apart)):
+            yield body
+            yield rewrite.as_lists(body)
+
+
+def _budget_note(core: Core, block: Block) -> tuple[str, ...]:
+    """What a round of a loop takes, where it multiplies."""
+    products = sum(map(macs, block.body))
+    if not block.loop or not products:
+        return ()
+    cycles = steady_cycles(core, block.body)
+    return (f"/* budget: {cycles:.0f} cycles / {products} MACs ({core.name}) */",)
