@@ -14,7 +14,7 @@ from qgen.ir.linear import Linear
 from qgen.ir.op import Op
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.fully_connected import FullyConnected
-from qgen.ir.types import DType, Padding, QParams, Rounding, Tensor, TensorType
+from qgen.ir.types import DType, Padding, QParams, Rounding, Tensor
 from qgen.lower import Lowered, lower
 from qgen.passes.legalize import legalize
 from qgen.targets import TARGETS, gemm_sdot, gemm_smmla
