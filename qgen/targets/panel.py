@@ -22,7 +22,10 @@ from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
 
 CHANNELS = 8  # of a block where there are several rows
 ROWS = (8, 4, 1)  # rows of a tile
-PANEL_BYTES = 4096  # a panel is not longer, unless a single tile is
+# Scratch is no more than a share of what the op reads and writes, and no more than so many bytes,
+# unless a single tile is: a longer panel saves calls of kernels, which are few beside the products.
+PANEL_BYTES = 2048
+PANEL_SHARE = 16
 PER_CALL = 36  # instructions around a call of a kernel, as compilers print them
 PER_PACK = 14  # the same of a packing function
 
@@ -117,12 +120,17 @@ def make_plan(
         packed = pack(kernel, op, finish, width, order)
         parts = []
         for rows, first, tiles in heights:
-            most = max(PANEL_BYTES // (rows * packed.depth), 1)
+            most = max(scratch_bytes(op, PANEL_BYTES, PANEL_SHARE) // (rows * packed.depth), 1)
             # A row alone is not packed.
             at_once = tiles if rows == 1 else balanced(tiles, most)
             parts.append(Part(instance(kernel, packed, finish, rows), first, tiles, at_once))
         plans.append(Plan(kernel, op, finish, packed, tuple(parts)))
     return min(plans, key=Plan.cost)
+
+
+def scratch_bytes(op: Linear, most: int, share: int) -> int:
+    """Bytes that an op may take for a panel or for lines."""
+    return min(most, (op.x.type.bytes + op.out.type.bytes) // share)
 
 
 def balanced(count: int, most: int) -> int:

@@ -33,11 +33,13 @@ from qgen.targets.panel import (
     notes,
     part_values,
     refuses,
+    scratch_bytes,
 )
 from qgen.targets.panel_asm import CHUNK, QUAD, pack_chunk, pack_pixels
 from qgen.targets.spec import Helper, KernelSpec, Prepared
 
-LINES_BYTES = 8192  # lines of a band, if one row of output does not need more
+LINES_BYTES = 6144  # lines of a band, if one row of output does not need more
+LINES_SHARE = 8  # as PANEL_SHARE
 MOST_LINES = 4  # registers of TBL's table
 MOST_CHUNKS = 4  # that `pack_pixels` puts together
 
@@ -106,7 +108,9 @@ def make_image(op: Conv2D, *, copied: bool) -> Image:
         return (band - 1) * win.h.stride + win.h.extent
 
     divisors = [d for d in range(1, win.h.out + 1) if win.h.out % d == 0]
-    fitting = [d for d in divisors if lines(d) * pitch <= LINES_BYTES]
+    fitting = [
+        d for d in divisors if lines(d) * pitch <= scratch_bytes(op, LINES_BYTES, LINES_SHARE)
+    ]
     band = max(fitting, default=1)
     return Image(op, band, lines(band), pitch, columns, copied)
 

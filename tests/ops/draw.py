@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from qgen.errors import Loc
-from qgen.ir.types import Activation, Array, DType, QParams, Tensor, TensorType
+from qgen.ir.types import Activation, Array, DType, Padding, QParams, Tensor, TensorType
 
 T = TypeVar("T")
 EIGHT_BIT = (DType.U8, DType.I8)
@@ -96,3 +96,12 @@ def scaled(t: Tensor, factor: float) -> Tensor:
     assert t.type.quant
     scales = tuple(s * factor for s in t.type.quant.scale)
     return replace(t, type=t.type.with_quant(replace(t.type.quant, scale=scales)))
+
+
+def regular(d: Draw) -> tuple[tuple[int, int], dict[str, Any], tuple[int, int], int]:
+    """Kernel, attributes, size and channels of windows as networks have them."""
+    kernel = d.choose(((1, 1), (1, 1), (3, 3), (3, 3), (2, 2)))
+    step = d.choose((1, 1, 2))
+    size = (d.integer(1, 5), step * d.choose((4, 8, 12, 20)))
+    attributes = {"stride": (step, step), "padding": Padding.SAME}
+    return kernel, attributes, size, d.choose((3, 8, 16, 16, 32))

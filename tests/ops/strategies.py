@@ -37,7 +37,7 @@ from qgen.ir.ops.tanh import Tanh
 from qgen.ir.sigmoid import Method
 from qgen.ir.types import Array, DType, Padding, QParams, Rounding, Tensor, TensorType
 from qgen.ir.windows import Pads
-from tests.ops.draw import Draw, scaled
+from tests.ops.draw import Draw, regular, scaled
 
 KERNELS = ((1, 1), (1, 1), (1, 1), (3, 3), (3, 3), (2, 3), (1, 4), (5, 1), (2, 2), (5, 5))
 
@@ -134,22 +134,9 @@ def _built(cls: type[Op], d: Draw, kind: DType, scale: float | None, **fields: A
     return cls(**fields, out=out, loc=d.loc)
 
 
-def _regular(d: Draw) -> tuple[tuple[int, int], dict[str, Any], tuple[int, int], int]:
-    """As `_window`, and channels: what networks have, of which vector kernels make more."""
-    kernel = d.choose(((1, 1), (1, 1), (3, 3), (3, 3), (2, 2)))
-    step = d.choose((1, 1, 2))
-    size = (d.integer(1, 5), step * d.choose((4, 8, 12, 20)))
-    attributes = {"stride": (step, step), "padding": Padding.SAME}
-    return kernel, attributes, size, d.choose((3, 8, 16, 16, 32))
-
-
 def conv2d(d: Draw) -> Op:
-    if d.chance(0.3):
-        kernel, attributes, size, channels = _regular(d)
-    else:
-        kernel, attributes, size = _window(d, 3)
-        channels = d.channels()
-    x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, channels))
+    kernel, attributes, size, c = regular(d) if d.chance(0.3) else (*_window(d, 3), d.channels())
+    x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, c))
     fields = _linear(d, x, (d.channels(), *kernel, x.shape[3]), 0)
     return _built(Conv2D, d, d.like(x.dtype), fields.pop("scale"), x=x, **fields, **attributes)
 
