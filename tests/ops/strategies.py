@@ -143,16 +143,9 @@ def conv2d(d: Draw) -> Op:
 
 def depthwise_conv2d(d: Draw) -> Op:
     # The last has more taps than are worth unrolling.
-    kernel, attributes, size = _window(d, 3, (*KERNELS, (10, 8), (12, 11)))
-    channels, multiplier = d.channels(), d.choose((1, 1, 1, 2, 3, 8))
-    if d.chance(0.5):
-        # Dense windows have kernels of their own.
-        kernel, multiplier, channels = (3, 3), 1, d.choose((8, 8, 11, 16, 16, 23, 40))
-        pads = Pads(*(d.integer(0, 1) for _ in range(4)))
-        padding = d.choose((Padding.SAME, Padding.VALID, pads))
-        attributes = {"stride": d.choose(((1, 1), (2, 2), (2, 1))), "padding": padding}
-        size = _axis(d, 3, 1, padding, 0), _axis(d, 3, 1, padding, 1)
-    x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, channels))
+    kernel, attributes, size = _window(d, 3, (*KERNELS, (3, 3), (3, 3), (10, 8), (12, 11)))
+    x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, d.channels()))
+    multiplier = d.choose((1, 1, 1, 2, 3, 8))
     fields = _linear(d, x, (1, *kernel, x.shape[3] * multiplier), 3)
     return _built(
         DepthwiseConv2D, d, d.like(x.dtype), fields.pop("scale"), x=x, **fields, **attributes
