@@ -6,7 +6,7 @@ they are intrinsics of both instruction sets; what no row here takes falls to th
 
 from __future__ import annotations
 
-from qgen.targets import gemm_neon32, portable
+from qgen.targets import gemm_neon32, gemm_neon32_pairs, portable
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.neon32 import NEON32, adapted
@@ -29,7 +29,15 @@ ARMV7A = Target(
         needs="gcc or clang for 32-bit Arm",
     ),
     kernels=(
-        *adapted((*gemm_neon32.KERNEL.rows(), *DEPTHWISE_ROWS, *POOL_ROWS, *ELEMENTWISE_ROWS)),
+        *adapted(
+            (
+                *gemm_neon32_pairs.KERNEL.rows(),
+                *gemm_neon32.KERNEL.rows(),
+                *DEPTHWISE_ROWS,
+                *POOL_ROWS,
+                *ELEMENTWISE_ROWS,
+            )
+        ),
         *portable.ROWS,
     ),
     includes=("arm_neon.h",),

@@ -9,51 +9,77 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qgen.ir.linear import Linear
 from qgen.ir.numerics import LOW_BITS
 from qgen.ir.types import Rounding
-from qgen.targets.finish import Finish
+from qgen.targets.finish import Finish, finish_values, plan_finish
+from qgen.targets.matmul import Ends
 from qgen.targets.requantize_asm import Lines, Sums
+from qgen.targets.spec import Helper
 
 MULTIPLY = {"sqrdmulh": "vqrdmulh.s32", "sqdmulh": "vqdmulh.s32"}
 
 
+STRUCT = Helper("finish_quads", "helpers/finish_quads_neon32.c.j2")
+# Fields of that struct, a quad register each, with their lanes; the dear ones come last.
+LANES = {"m0": 4, "flip": 16, "low": 16, "high": 16, "zero": 8}
+
+
 @dataclass(frozen=True)
 class Constants:
-    """Where the constants of an end are: quad register of the zero point, halves of the others.
+    """Quad registers of the constants of an end: consecutive, as one VLDM loads them."""
 
-    `m0` is the half register whose first lane holds M0 where all channels share it.
-    """
+    first: int
 
-    m0: int
-    zero: int
-    low: int
-    high: int
-    flip: int
+    def __getitem__(self, name: str) -> int:
+        return self.first + list(LANES).index(name)
+
+    def load(self, finish: Finish) -> str:
+        """Registers to load from the start of the struct; empty where an end reads none."""
+        wanted = {
+            "m0": finish.immediate is not None,
+            "flip": finish.flip,
+            "low": finish.low,
+            "high": finish.high,
+            "zero": not finish.unsigned,
+        }
+        used = [self[name] for name, needed in wanted.items() if needed]
+        return f"d{2 * self.first}-d{2 * max(used) + 1}" if used else ""
+
+
+def ends(op: Linear, rounding: Rounding) -> Ends:
+    """The constants of the end of `op` as the struct that a kernel loads."""
+    value = finish_values(plan_finish(op, rounding), op)
+    return Ends(STRUCT, tuple((value[name],) * count for name, count in LANES.items()))
 
 
 def finish_lines(
-    finish: Finish, sums: Sequence[Sums], free: Sequence[int], at: Constants
+    finish: Finish, sums: Sequence[Sums], free: Sequence[int], at: Constants, load: Sequence[str]
 ) -> tuple[Lines, int]:
-    """Lines from one or two vectors of 4 sums to bytes, and the half register that holds them.
+    """Lines from 1, 2 or 4 vectors of 4 sums to bytes, and the quad register that holds them.
 
     Args:
-        sums: quad registers; with an immediate only `value` is read, else shift registers may
-            be overwritten.
-        free: at least 4 quad registers.
-        at: registers of constants, loaded before.
+        sums: quad registers of vectors in the order of the bytes; with an immediate only `value`
+            is read, else shift registers may be overwritten.
+        free: quad registers that may be overwritten: at least 4, and one beside the second pair.
+        at: registers of constants, which may be those of parameters.
+        load: lines that load them, put behind the last use of parameters.
     """
-    lines: list[str] = []
+    lines = [] if finish.immediate is None else [*load]
     if finish.multiply:
         lines += _twice(finish, sums, free, at)
     else:
         lines += _once(sums, free, ties_away=finish.rounding is Rounding.NEAREST)
+    lines += [] if finish.immediate is not None else [*load]
+    # Eight results of 16 bits in the first register of each pair, then sixteen in the first of all.
     first = sums[0].value
-    lines += [f"{_narrow(finish, s.value, 2 * first + i)}" for i, s in enumerate(sums)]
+    lines += [_narrow(finish, s.value, 2 * first + i) for i, s in enumerate(sums)]
+    wide = range(first, first + (len(sums) + 1) // 2)
     if not finish.unsigned:
-        lines.append(f"vqadd.s16 q{first}, q{first}, q{at.zero}")
-    result = 2 * first
-    lines.append(f"vqmovn.{'u' if finish.unsigned else 's'}16 d{result}, q{first}")
-    return Lines(_title(finish), (*lines, *_clamp(finish, result, at))), result
+        lines += [f"vqadd.s16 q{w}, q{w}, q{at['zero']}" for w in wide]
+    sign = "u" if finish.unsigned else "s"
+    lines += [f"vqmovn.{sign}16 d{2 * first + i}, q{w}" for i, w in enumerate(wide)]
+    return Lines(_title(finish), (*lines, *_clamp(finish, first, at, len(wide)))), first
 
 
 def _shifts(sums: Sequence[Sums]) -> list[int]:
@@ -72,7 +98,7 @@ def _twice(finish: Finish, sums: Sequence[Sums], free: Sequence[int], at: Consta
             mine = [s.value for s in sums if s.shift == shift]
             lines += [f"vshl.s32 q{v}, q{v}, q{up}" for v in mine]
     for s in sums:
-        m0 = f"d{at.m0}[0]" if finish.immediate is not None else f"q{s.m0}"
+        m0 = f"d{2 * at['m0']}[0]" if finish.immediate is not None else f"q{s.m0}"
         lines.append(f"{MULTIPLY[finish.multiply]} q{s.value}, q{s.value}, {m0}")
     if finish.ties == "ssra":
         # Adds -1 to what is negative: every shift is at least 1.
@@ -122,12 +148,18 @@ def _narrow(finish: Finish, value: int, to: int) -> str:
     return f"vqmov{sign}n.s32 d{to}, q{value}"
 
 
-def _clamp(finish: Finish, result: int, at: Constants) -> list[str]:
+def _clamp(finish: Finish, result: int, at: Constants, halves: int) -> list[str]:
     # A clamp is in int8: unsigned results are brought there first, or stay and compare unsigned.
     kind = "u8" if finish.unsigned and not finish.flip else "s8"
-    flip = [f"veor d{result}, d{result}, d{at.flip}"] if finish.flip else []
-    low = [f"vmax.{kind} d{result}, d{result}, d{at.low}"] if finish.low else []
-    high = [f"vmin.{kind} d{result}, d{result}, d{at.high}"] if finish.high else []
+
+    def both(name: str, field: str) -> str:
+        if halves > 1:
+            return f"{name} q{result}, q{result}, q{at[field]}"
+        return f"{name} d{2 * result}, d{2 * result}, d{2 * at[field]}"
+
+    flip = [both("veor", "flip")] if finish.flip else []
+    low = [both(f"vmax.{kind}", "low")] if finish.low else []
+    high = [both(f"vmin.{kind}", "high")] if finish.high else []
     return flip + low + high if finish.unsigned else low + high + flip
 
 

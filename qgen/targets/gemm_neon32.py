@@ -7,18 +7,18 @@ proven per block of channels from its weights (Q16).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from qgen.ir.linear import Linear
 from qgen.ir.types import Array, Rounding
 from qgen.targets.blocks import block_starts, by_blocks
-from qgen.targets.finish import Finish, finish_values, plan_finish
-from qgen.targets.finish_neon32 import Constants, finish_lines
+from qgen.targets.finish import Finish, plan_finish
+from qgen.targets.finish_neon32 import Constants, ends, finish_lines
 from qgen.targets.fold import fold_zero_points
-from qgen.targets.matmul import Ends, MatrixKernel
+from qgen.targets.matmul import MatrixKernel
 from qgen.targets.neon32 import NEON32
 from qgen.targets.requantize_asm import Sums
 from qgen.targets.spec import QUADS, Helper, RegPlan
@@ -30,9 +30,8 @@ LANES = 8
 DEEP = STEP // LANES  # products of one step that meet in a lane
 INT16_MAX = 2**15 - 1
 
-ENDS = Helper("finish_halves", "helpers/finish_halves_neon32.c.j2")
-# Half registers of the fields of that struct, which one VLDM loads.
-CONSTANTS = Constants(m0=10, low=11, zero=6, high=14, flip=15)
+# Over parameters that are used up.
+CONSTANTS = Constants(3)
 
 
 def register_plan(rows: int) -> RegPlan:
@@ -92,13 +91,10 @@ def pack(op: Linear, rounding: Rounding) -> Packed:
     w[:k] = weights
     starts = block_starts(channels, CHANNELS)
     blocks = [w[:, s : s + CHANNELS] for s in starts]
-    pairs = 2 if max(lane_bound(b, 2) for b in blocks) <= INT16_MAX else 1
-    deep = [lane_bound(b, DEEP) <= INT16_MAX for b in blocks]
+    deep, pairs = depths(blocks, STEP, LANES)
     rows = [bias, *finish.rows] + ([factor] if factor.any() else [])
     words = by_blocks(rows, starts, CHANNELS).reshape(len(starts), -1)
-    if len(set(deep)) > 1:
-        words = np.concatenate([np.array(deep)[:, None], words], 1)
-    depths = [DEEP if d else pairs for d in deep]
+    words = flagged(words, deep)
     return Packed(
         weights=np.concatenate([_reading_order(b) for b in blocks]),
         parameters=words.astype(np.int32),
@@ -107,70 +103,76 @@ def pack(op: Linear, rounding: Rounding) -> Packed:
         pairs=pairs,
         deep=tuple(deep),
         row_sums=bool(factor.any()),
-        lane_bound=max(lane_bound(b, d) for b, d in zip(blocks, depths, strict=True)),
+        lane_bound=max(
+            lane_bound(b, DEEP if d else pairs) for b, d in zip(blocks, deep, strict=True)
+        ),
         finish=finish,
     )
 
 
-def _widths(row: int) -> list[int]:
-    """Products of each step of a row: 32 as often as they fit, then 16 and 8."""
-    return [STEP] * (row // STEP) + [width for width in (16, LANES) if row & width]
+def flagged(words: Array, deep: Sequence[bool]) -> Array:
+    """Parameters [block][word] behind the depth of each block, if that differs between blocks."""
+    return np.concatenate([np.array(deep)[:, None], words], 1) if len(set(deep)) > 1 else words
+
+
+def widths(row: int, step: int) -> list[int]:
+    """Products of each step of a row: whole steps, then what is left, in one."""
+    return [step] * (row // step) + ([row % step] if row % step else [])
 
 
 def _reading_order(block: Array) -> Array:
-    """[K][4] as [K / 32][4][32], then the rest of K as [4][16] and [4][8]."""
-    ends = np.cumsum(_widths(len(block)))[:-1]
-    return np.concatenate([step.T.reshape(-1) for step in np.split(block, ends)])
+    """[K][4] as [K / 32][4][32], then the rest of K as [4][K % 32]."""
+    at = np.cumsum(widths(len(block), STEP))[:-1]
+    return np.concatenate([step.T.reshape(-1) for step in np.split(block, at)])
 
 
-def lane_bound(block: Array, depth: int) -> int:
+def lane_bound(block: Array, depth: int, step: int = STEP, lanes: int = LANES) -> int:
     """(Q16) Largest magnitude of an int16 lane over all int8 inputs, for weights [K][channels].
 
-    `depth` products meet in a lane between VPADALs: those of weights 8 apart within a step. A lane
-    holds one more below zero than above, which the bound takes into account.
+    `depth` products at most meet in a lane between VPADALs: those of weights `lanes` apart within a
+    step. A lane holds one more below zero than above, which the bound takes into account.
     """
     widest, at = 0, 0
-    for width in _widths(len(block)):
-        run = block[at : at + width].astype(np.int64)
-        run = run.reshape(-1, min(depth, width // LANES), LANES, block.shape[1])
-        up = np.where(run < 0, -128 * run, 127 * run).sum(axis=1)
-        down = np.where(run > 0, 128 * run, -127 * run).sum(axis=1) - 1
-        widest = max(widest, int(up.max()), int(down.max()))
+    for width in widths(len(block), step):
+        for start in range(0, width, depth * lanes):
+            run = block[at + start : at + min(start + depth * lanes, width)].astype(np.int64)
+            run = run.reshape(-1, lanes, block.shape[1])
+            up = np.where(run < 0, -128 * run, 127 * run).sum(axis=0)
+            down = np.where(run > 0, 128 * run, -127 * run).sum(axis=0) - 1
+            widest = max(widest, int(up.max()), int(down.max()))
         at += width
     return widest
+
+
+def depths(blocks: Sequence[Array], step: int, lanes: int) -> tuple[list[bool], int]:
+    """Whether a whole step of each block meets in int16 lanes, and how many products do in all."""
+    pairs = max(lane_bound(b, 2, step, lanes) for b in blocks) <= INT16_MAX
+    return [lane_bound(b, DEEP, step, lanes) <= INT16_MAX for b in blocks], 2 if pairs else 1
 
 
 def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
     """The instance of the kernel that an op needs."""
     regs, finish = register_plan(rows), packed.finish
-    steps = min(packed.row // STEP, 2)
-    # The first four quad registers, for parameters of the end, and a fifth for the row-sum factor.
+    # Quad registers of parameters: bias, what the end reads, the row-sum factor.
     parameters = 1 + len(finish.rows) + packed.row_sums
     acc = regs["acc"]
     values = acc[::CHANNELS]
-    # The first of b may hold the factor, which is used up by then; the second a constant.
+    # The first of b may hold the factor, which is used up by then.
     free = [*(r for r in acc if r not in values), regs["b"][0]]
+    load = load_lines(CONSTANTS.load(finish), packed.row_sums)
     sums = [Sums(value, 1, 2, 3) for value in values]
-    end, result = finish_lines(finish, sums, free, CONSTANTS)
-    traits = [
-        f"d{'or'.join(map(str, packed.depths))}",
-        f"k{'n' if steps > 1 else steps}",
-        *([f"t{packed.row % STEP}"] if packed.row % STEP else []),
-        *(["sums"] if packed.row_sums else []),
-        *finish.traits,
-    ]
+    end, result = finish_lines(finish, sums, free, CONSTANTS, load)
     return Helper(
-        "_".join([f"mlal_{rows}x{CHANNELS}", *traits]),
+        "_".join([f"mlal_{rows}x{CHANNELS}", *traits(packed, STEP)]),
         "helpers/gemm_neon32.c.j2",
         {
             "mr": rows,
             "regs": regs,
             "depths": packed.depths,
-            "steps": steps,
+            "steps": min(packed.row // STEP, 2),
             "tail": packed.row % STEP,
             "rowsum": packed.row_sums,
             "parameters": parameters,
-            "constants": _constants(finish),
             "result": result,
             "end": end,
             **operands(rows, regs, sums=packed.row_sums),
@@ -178,14 +180,22 @@ def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
     )
 
 
-def _constants(finish: Finish) -> int:
-    """Half registers to load so that an end has the constants it reads."""
-    used = [CONSTANTS.m0] if finish.immediate is not None else []
-    used += [CONSTANTS.low] if finish.low else []
-    used += [2 * CONSTANTS.zero, 2 * CONSTANTS.zero + 1] if not finish.unsigned else []
-    used += [CONSTANTS.high] if finish.high else []
-    used += [CONSTANTS.flip] if finish.flip else []
-    return max(used) + 1 - CONSTANTS.m0 if used else 0
+def traits(packed: Packed, step: int) -> list[str]:
+    """What tells apart two instances: depths, the shape of K, row sums, the end."""
+    steps = packed.row // step
+    found = [f"d{'or'.join(map(str, packed.depths))}", f"k{'n' if steps > 1 else steps}"]
+    found += [f"t{packed.row % step}"] if packed.row % step else []
+    found += ["sums"] if packed.row_sums else []
+    return [*found, *packed.finish.traits]
+
+
+def load_lines(registers: str, sums: bool) -> list[str]:
+    """Lines that load `registers` from the struct of the end; with row sums by way of a table."""
+    if not registers:
+        return []
+    if not sums:
+        return [f"vldm %[ends], {{{registers}}}"]
+    return ["ldr %[left], [%[table]]", f"vldm %[left], {{{registers}}}"]
 
 
 def operands(rows: int, regs: RegPlan, *, sums: bool) -> dict[str, list[str]]:
@@ -200,18 +210,11 @@ def operands(rows: int, regs: RegPlan, *, sums: bool) -> dict[str, list[str]]:
 
 
 def notes(packed: Packed) -> tuple[str, ...]:
-    """Proof and register plan for the comment above an op."""
+    """Proof for the comment above an op."""
     return (
         f"int16 lanes (Q16): {DEEP} products in {sum(packed.deep)} of {len(packed.deep)} blocks, "
         f"{packed.pairs} in the others; at most {packed.lane_bound} of {INT16_MAX}",
     )
-
-
-def ends(op: Linear, rounding: Rounding) -> Ends:
-    """The constants of the end, as the struct that the kernel loads."""
-    value: dict[str, Any] = finish_values(plan_finish(op, rounding), op)
-    lanes = {"m0": 2, "low": 8, "zero": 8, "high": 8, "flip": 8}
-    return Ends(ENDS, tuple((value[name],) * count for name, count in lanes.items()))
 
 
 KERNEL = MatrixKernel(

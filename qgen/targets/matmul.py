@@ -42,6 +42,10 @@ def vector_ends(op: Linear, rounding: Rounding) -> Ends:
     return Ends(FINISH_VECTORS, tuple((value[name],) * count for name, count in lanes.items()))
 
 
+def _nothing(op: Linear, rounding: Rounding) -> str:
+    return ""
+
+
 class Packed(Protocol):
     """What every packing has: weights and parameters in reading order, and their extents."""
 
@@ -73,6 +77,7 @@ class MatrixKernel:
         registers: the register plan for 1 or `most_rows` rows.
         most_rows: rows of a tile.
         ends: the constants of the kernel's end.
+        refuses: what else an op must have, as in `KernelSpec`.
     """
 
     name: str
@@ -86,6 +91,7 @@ class MatrixKernel:
     fewest_rows: int = 1
     most_rows: int = 4
     ends: Callable[[Linear, Rounding], Ends] = vector_ends
+    refuses: Callable[[Linear, Rounding], str] = _nothing
 
     def rows(self) -> tuple[KernelSpec, ...]:
         """Rows of this kernel for a target's table."""
@@ -111,7 +117,7 @@ class MatrixKernel:
         rows = op.out.type.elements // op.channels
         if rows < self.fewest_rows:
             return f"fewer than {self.fewest_rows} rows"
-        return overflow_reason(op)
+        return self.refuses(op, op.rounding(rounding)) or overflow_reason(op)
 
 
 def operands(rows: int, regs: RegPlan, *, sums: bool) -> dict[str, list[str]]:

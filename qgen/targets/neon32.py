@@ -16,7 +16,8 @@ NEON32 = frozenset({"neon", "armv7"})
 
 # By the name of the helper that each stands in for.
 HELPERS: Mapping[str, Helper] = {
-    name: Helper(name, f"helpers/{name}_neon32.c.j2") for name in ("high", "tap", "total")
+    name: Helper(name, f"helpers/{name}_neon32.c.j2")
+    for name in ("high", "row_sum", "tap", "total")
 }
 
 
