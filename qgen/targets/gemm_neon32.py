@@ -159,7 +159,7 @@ def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
     values = acc[::CHANNELS]
     # The first of b may hold the factor, which is used up by then.
     free = [*(r for r in acc if r not in values), regs["b"][0]]
-    load = load_lines(CONSTANTS.load(finish), packed.row_sums)
+    load = load_lines(CONSTANTS.load(finish))
     sums = [Sums(value, 1, 2, 3) for value in values]
     end, result = finish_lines(finish, sums, free, CONSTANTS, load)
     return Helper(
@@ -175,7 +175,9 @@ def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
             "parameters": parameters,
             "result": result,
             "end": end,
-            **operands(rows, regs, sums=packed.row_sums),
+            **operands(
+                [f"a{i}" for i in range(rows)], rows, regs, *(["sums"] if packed.row_sums else [])
+            ),
         },
     )
 
@@ -189,22 +191,23 @@ def traits(packed: Packed, step: int) -> list[str]:
     return [*found, *packed.finish.traits]
 
 
-def load_lines(registers: str, sums: bool) -> list[str]:
-    """Lines that load `registers` from the struct of the end; with row sums by way of a table."""
-    if not registers:
-        return []
-    if not sums:
-        return [f"vldm %[ends], {{{registers}}}"]
-    return ["ldr %[left], [%[table]]", f"vldm %[left], {{{registers}}}"]
+def load_lines(registers: str) -> list[str]:
+    """Lines that load `registers` from the struct of the end."""
+    return [f"vldm %[ends], {{{registers}}}"] if registers else []
 
 
-def operands(rows: int, regs: RegPlan, *, sums: bool) -> dict[str, list[str]]:
-    """Operands and clobbers of the asm statement; a frame pointer leaves registers for twelve."""
-    changed = [f"a{i}" for i in range(rows)] + [f"y{i}" for i in range(rows)] + ["w", "q", "blocks"]
-    inputs = ["row", "table" if sums else "ends"]
+def operands(left: Sequence[str], rows: int, regs: RegPlan, *more: str) -> dict[str, list[str]]:
+    """Operands and clobbers of the asm statement; a frame pointer leaves registers for twelve.
+
+    Args:
+        left: pointers to the left factor.
+        rows: rows of the result.
+        more: inputs beside those of every kernel.
+    """
+    changed = [*left, *(f"y{i}" for i in range(rows)), "w", "q", "blocks"]
     return {
         "outputs": [f'[{v}] "+&r"({v})' for v in changed] + ['[left] "=&r"(left)'],
-        "operands": [f'[{v}] "r"({v})' for v in inputs],
+        "operands": [f'[{v}] "r"({v})' for v in ("row", "ends", *more)],
         "clobbers": [f'"{c}"' for c in (*regs.clobbers, "cc", "memory")],
     }
 

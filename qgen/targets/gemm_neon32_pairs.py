@@ -1,8 +1,9 @@
 """Matrix products on 32-bit NEON by pairs: a half register holds 4 products of two rows.
 
-VTRN and VREV64 lay two rows side by side, as (row 0, row 1) and as (row 1, row 0); times weights of
-channels (c, c') they give all four sums. Two int32 lanes belong to a sum instead of four, so 2 rows
-x 8 channels fit the registers, and what comes after the products is half as long per result.
+VTRN and VREV64 lay two rows side by side, as (row 0, row 1) and as (row 1, row 0), once for all
+channels; times weights of channels (c, c') they give all four sums. Two int32 lanes belong to a sum
+instead of four, so 2 rows x 8 channels fit the registers, and what comes after the products is half
+as long per result.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from qgen.targets.gemm_neon32 import (
     traits,
     widths,
 )
-from qgen.targets.matmul import MatrixKernel
+from qgen.targets.matmul import Arrangement, MatrixKernel
 from qgen.targets.neon32 import NEON32
 from qgen.targets.requantize_asm import Sums
 from qgen.targets.spec import QUADS, Helper, RegPlan
@@ -47,8 +48,7 @@ def register_plan(rows: int) -> RegPlan:
     """Quad registers of the kernel; it has 2 rows."""
     return RegPlan(
         {
-            "a": (0, 1),
-            "turned": (2, 3),
+            "a": (0, 1, 2, 3),
             "b": (4, 5),
             "product": (6, 7),
             "acc": tuple(range(8, 16)),
@@ -111,7 +111,7 @@ def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
     values, free = acc[::2], acc[1::2]
     # Parameters lie in q0-q3 and q4-q7: bias and row-sum factor, then M0 and shift.
     sums = [Sums(value, i, 4 + i, 0) for i, value in enumerate(values)]
-    load = load_lines(CONSTANTS.load(finish), packed.row_sums)
+    load = load_lines(CONSTANTS.load(finish))
     end, result = finish_lines(finish, sums, free, CONSTANTS, load)
     return Helper(
         "_".join([f"mlal_{rows}x{CHANNELS}", *traits(packed, STEP)]),
@@ -125,9 +125,33 @@ def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
             "long": finish.immediate is None,
             "result": result,
             "end": end,
-            **operands(rows, regs, sums=packed.row_sums),
+            "arrange": arrange(packed),
+            **operands(["a"], rows, regs),
         },
     )
+
+
+ARRANGING = RegPlan({"a": (0, 1), "turned": (2, 3), "wide": (4, 5), "sum": (6, 7)}, QUADS)
+
+
+def arrange(packed: Packed) -> Arrangement:
+    """Two rows side by side, and their sums where some channel needs them."""
+    found = {
+        "steps": packed.row >= STEP,
+        "tail": packed.row % STEP > 0,
+        "sums": packed.row_sums,
+    }
+    name = "_".join(["pair_rows", *(trait for trait, there in found.items() if there)])
+    clobbers = [f'"{c}"' for c in (*ARRANGING.clobbers, "cc", "memory")]
+    values = {
+        "regs": ARRANGING,
+        "clobbers": clobbers,
+        "steps": found["steps"],
+        "tail": found["tail"],
+        "rowsum": found["sums"],
+    }
+    helper = Helper(name, "helpers/pair_rows_neon32.c.j2", values)
+    return Arrangement(helper, 2 * ROWS * packed.row + 16 * packed.row_sums)
 
 
 KERNEL = MatrixKernel(
@@ -143,4 +167,5 @@ KERNEL = MatrixKernel(
     registers=register_plan,
     ends=ends,
     refuses=refuses,
+    arrange=arrange,
 )

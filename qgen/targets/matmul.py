@@ -42,6 +42,18 @@ def vector_ends(op: Linear, rounding: Rounding) -> Ends:
     return Ends(FINISH_VECTORS, tuple((value[name],) * count for name, count in lanes.items()))
 
 
+@dataclass(frozen=True)
+class Arrangement:
+    """What lays the rows of a tile out for a kernel, and the bytes of scratch that takes."""
+
+    helper: Helper
+    bytes: int
+
+
+def _as_they_are(packed: Any) -> None:
+    return None
+
+
 def _nothing(op: Linear, rounding: Rounding) -> str:
     return ""
 
@@ -78,6 +90,7 @@ class MatrixKernel:
         most_rows: rows of a tile.
         ends: the constants of the kernel's end.
         refuses: what else an op must have, as in `KernelSpec`.
+        arrange: how the rows of a tile are laid out first, None if they stay as they are.
     """
 
     name: str
@@ -92,6 +105,7 @@ class MatrixKernel:
     most_rows: int = 4
     ends: Callable[[Linear, Rounding], Ends] = vector_ends
     refuses: Callable[[Linear, Rounding], str] = _nothing
+    arrange: Callable[[Any], Arrangement | None] = _as_they_are
 
     def rows(self) -> tuple[KernelSpec, ...]:
         """Rows of this kernel for a target's table."""
@@ -161,18 +175,23 @@ def _product(
     flip = op.x.dtype is DType.U8
     unrolled = gather_run(run, flip)
     ends = kernel.ends(op, rounding)
+    arranged = kernel.arrange(packed)
+    gathered = rows * depth if gather else 0
     wanted = (
         (ends.struct, True),
         (FILL, gather and (incomplete or padded)),
         (GATHER, gather and (cut or run > LONGEST_UNROLLED)),
         (unrolled, gather and run <= LONGEST_UNROLLED),
-        (TOTAL, packed.row_sums),
-        (ROW_SUM, packed.row_sums),
+        (TOTAL, packed.row_sums and not arranged),
+        (ROW_SUM, packed.row_sums and not arranged),
         (instance, True),
     )
     helpers = tuple(helper for helper, needed in wanted if needed)
+    helpers += (arranged.helper,) if arranged else ()
     values = {
         "ends": ends,
+        "arrange": arranged,
+        "arranged": f"scratch + {gathered}" if gathered else "scratch",
         "mr": rows,
         "pixels": pixels,
         "tiles": -(-pixels // rows),
@@ -197,7 +216,7 @@ def _product(
             "w": Constant(packed.weights, "w' in reading order: see the kernel"),
             "q": Constant(packed.parameters, "per block of channels: see the kernel"),
         },
-        scratch=rows * depth if gather else 0,
+        scratch=gathered + (arranged.bytes if arranged else 0),
         helpers=helpers,
         vars=values | finish_vars(op) | dict(image),
         notes=(
