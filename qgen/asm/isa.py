@@ -183,8 +183,10 @@ def operand(text: str, part: str) -> Operand:
         return _register_list(text, several[1], several[2])
     if _IMMEDIATE.match(part):
         return Operand((), "#")
-    if _EXTEND.match(part) or part in _CONDITIONS:
-        return Operand((), part.split()[0])
+    if _EXTEND.match(part):
+        return Operand((), re.sub("lsr|asr", "lsl", part.split()[0]))
+    if part in _CONDITIONS:
+        return Operand((), "eq")
     vector = _VECTOR.match(part)
     if vector:
         width, number, arrangement, lane = vector.groups()

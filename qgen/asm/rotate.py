@@ -4,6 +4,8 @@ A loop whose body is loads P, then the rest R, repeated n >= 1 times, becomes
 
     P; count; if done skip; { R with the next P; count; repeat }; R
 
+and keeps its label in front of it all, for those who come from elsewhere.
+
 No register is renamed: a load waits until the last product of this round has read the register that
 it overwrites. The last round stands by itself, so that nothing is read past the end.
 """
@@ -42,12 +44,12 @@ def split(core: Core, block: Block, *, disjoint: bool, most: int = LONGEST) -> S
     if not block.loop or branch is None or FLAGS not in branch.reads:
         return None
     counts = [i for i in block.body if FLAGS in i.writes]
-    if len(counts) != 1 or counts[0].mnemonic != "subs":
+    if len(counts) != 1 or counts[0].mnemonic not in ("adds", "subs"):
         return None
     (count,) = counts
     counter = count.writes - {FLAGS}
     others = [i for i in block.body if i is not count]
-    # The counter counts and does nothing else, and by a constant.
+    # The counter depends on itself alone, and nothing else looks at it.
     if count.reads != counter or any((i.reads | i.writes) & (counter | {FLAGS}) for i in others):
         return None
     ahead: set[int] = set()  # closed under what must come before
@@ -70,19 +72,21 @@ def rotated(
     parts: Split,
     steady: Sequence[Instruction],
     last: Sequence[Instruction],
-    exit: str,
+    free: int,
 ) -> list[Block]:
     """The blocks of the rotated loop.
 
     Args:
         steady: `body` in the order in which it is to run.
         last: R in its order.
-        exit: a label that the statement does not use yet.
+        free: this label and the next one are not used in the statement.
     """
     assert block.branch is not None
-    skip = parse(f"{inverse(block.branch.mnemonic)} {exit}f")
+    mnemonic = block.branch.mnemonic
+    inner, exit = str(free), str(free + 1)
+    skip = parse(f"{inverse(mnemonic)} {exit}f")
     return [
-        Block("", (*parts.loads, parts.count), skip, block.comments),
-        Block(block.label, tuple(steady), block.branch),
+        Block(block.label, (*parts.loads, parts.count), skip, block.comments),
+        Block(inner, tuple(steady), parse(f"{mnemonic} {inner}b")),
         Block(exit, tuple(last)),
     ]

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 
-from qgen.asm.cores import CORES
+from qgen.asm import schedule
+from qgen.asm.cores import CORES, core_with
+from qgen.asm.isa import parse
+from qgen.asm.order import dependences
 from qgen.asm.schedule import scheduled
 from qgen.asm.statement import Block, rewrite
 from qgen.emit import emit
 from qgen.ir.types import Rounding
 from qgen.lower import lower
-from qgen.targets import TARGETS
+from qgen.targets import CPUS, TARGETS
 from qgen.verify.harness import UNKNOWN_ORIGIN
 from tests.asm.symbolic import run
 from tests.ops.strategies import program
@@ -104,8 +108,9 @@ def test_random_blocks(core: Any, disjoint: bool) -> None:
 
 @pytest.mark.parametrize("core", CORES.values(), ids=lambda c: c.name)
 @pytest.mark.parametrize("tuned", [False, True])
-def test_random_loops(core: Any, tuned: bool) -> None:
-    """Loops of loads and products: many of them are rotated."""
+def test_random_loops(core: Any, tuned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops that are entered from several places; all that can be are rotated."""
+    monkeypatch.setattr(schedule, "WORTH_ROTATING", (10.0, 10.0))
     pool = tuple(line for line in POOL if not line.startswith(("cmp", "csel")))
     draw = random.Random(core.name)
     rotated = 0
@@ -113,26 +118,46 @@ def test_random_loops(core: Any, tuned: bool) -> None:
         body = random_lines(draw, draw.randrange(6, 24), pool[:7] + pool[8 + n % 3 :])
         count = ["subs %[n], %[n], #1"]
         at = draw.randrange(len(body) + 1)
-        lines = ["1:", *body[:at], *count, *body[at:], "b.ne 1b", "movi v9.4s, #0"]
+        loop = ["1:", *body[:at], *count, *body[at:], "b.ne 1b", "movi v9.4s, #0"]
+        lines = ["cbz %[q], 1f", "mov v3.16b, v5.16b", *loop, "cbnz %[n], 1b", "movi v8.4s, #0"]
         text = statement(lines)
         after = scheduled(text, core, tuned=tuned)
-        rotated += '"901:' in after or '"900:' in after
+        rotated += "901:" in after or "905:" in after or "903:" in after
         assert_same(text, after)
-    assert rotated > 0 or not core.in_order
+    assert rotated > 3 or not core.in_order
+
+
+def test_an_order_that_breaks_a_dependence_is_found() -> None:
+    """The judge itself: neighbours change places. Some results die unread, most do not."""
+    draw = random.Random(0)
+    tied = found = 0
+    for _ in range(60):
+        lines = random_lines(draw, 8, POOL)
+        at = draw.randrange(7)
+        graph = dependences(CORES["cortex-a53"], [parse(x) for x in lines], disjoint=False)
+        other = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
+        try:
+            assert_same(statement(lines), statement(other), seeds=1)
+        except AssertionError:
+            assert at in graph.before[at + 1]
+            found += 1
+        tied += at in graph.before[at + 1]
+    assert found > tied / 2 > 5
 
 
 @cache
 def sources(target: str, op: str) -> str:
-    """A file with many instances of an op's kernels, in source order."""
+    """The asm statements of many instances of an op's kernels, in source order."""
     plain = replace(TARGETS[target], generic_cpu="")
     lowered = lower(program(op, Rounding.GEMMLOWP, 20, 0), plain)
-    return emit(lowered, UNKNOWN_ORIGIN, split=True)[f"{lowered.name}.c"]
+    text = emit(lowered, UNKNOWN_ORIGIN, split=True)[f"{lowered.name}.c"]
+    return "\n".join(dict.fromkeys(re.findall(r"__asm__ volatile\(\n.*?\);\n", text, re.DOTALL)))
 
 
 CASES = [
     (target.name, op)
     for target in TARGETS.values()
-    if target.generic_cpu
+    if target.generic_cpu and core_with(CPUS[target.generic_cpu].model)
     for op in ("conv2d", "fully_connected", "depthwise_conv2d")
 ]
 
@@ -145,4 +170,4 @@ def test_kernels(target: str, op: str, core: Any) -> None:
     for tuned in (False, True):
         after = scheduled(text, core, tuned=tuned)
         if blocks_of(text):
-            assert_same(text, after, seeds=6)
+            assert_same(text, after, seeds=4)
