@@ -1,12 +1,19 @@
 """aarch64: NEON of ARMv8.0, the Appendix B kernels.
 
-Matrix products are inline assembly (`gemm.py`), the rest intrinsics; what no row here takes falls
-to the portable rows.
+Matrix products are inline assembly (`gemm*.py`, `product*.py`, `matvec.py`), the rest intrinsics;
+what no row here takes falls to the portable rows.
 """
 
 from __future__ import annotations
 
-from qgen.targets import depthwise_3x3, gemm, portable
+from qgen.targets import (
+    depthwise_3x3,
+    matvec,
+    portable,
+    product,
+    product_mla,
+    product_window,
+)
 from qgen.targets.add_neon import ROWS as ADD_ROWS
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.depthwise_spread_neon import ROWS as SPREAD_ROWS
@@ -19,7 +26,10 @@ from qgen.targets.spec import Target
 from qgen.toolchain.cc import Toolchain
 
 ROWS = (
-    *gemm.KERNEL.rows(),
+    *matvec.KERNELS,
+    *product_mla.KERNELS,
+    *product_window.KERNELS,
+    *product.KERNELS,
     *DOTS_ROWS,
     *depthwise_3x3.ROWS,
     *DEPTHWISE_ROWS,

@@ -179,7 +179,7 @@ class Constants:
     flip: int
 
 
-# Offsets in the struct of `helpers/finish_vectors_neon.c.j2`.
+# Offsets in the struct of `helpers/finish_constants_neon.c.j2`.
 OFFSETS = {"m0": 0, "zero": 16, "low": 32, "high": 48, "flip": 64}
 
 

@@ -17,14 +17,22 @@ def fold_zero_points(op: Linear) -> tuple[Array, Array, Array]:
 
     Returns: w' int8 [K, channels], bias int64 [channels], f int64 [channels].
     """
-    centered = op.weight_matrix().astype(np.int64)
+    centered, bias = fold_input_zero(op)
     low, high = centered.min(axis=0), centered.max(axis=0)
     fits = (low >= -128) & (high <= 127)
     # Weights span at most 255 values, so a shift by the middle always fits.
     factor = np.where(fits, 0, (low + high + 1) // 2)
-    stored_zero = op.x.zero - (128 if op.x.dtype is DType.U8 else 0)
-    bias = op.bias().astype(np.int64) - stored_zero * centered.sum(axis=0)
     return (centered - factor).astype(np.int8), bias, factor
+
+
+def fold_input_zero(op: Linear) -> tuple[Array, Array]:
+    """(Q15) with f = 0, where weights may take two bytes.
+
+    Returns: w - Zw int64 [K, channels], bias int64 [channels].
+    """
+    centered = op.weight_matrix().astype(np.int64)
+    stored_zero = op.x.zero - (128 if op.x.dtype is DType.U8 else 0)
+    return centered, op.bias().astype(np.int64) - stored_zero * centered.sum(axis=0)
 
 
 def overflow_reason(op: Linear) -> str:

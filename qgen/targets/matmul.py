@@ -17,7 +17,7 @@ from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import Array, DType, Rounding
 from qgen.targets.fold import overflow_reason
-from qgen.targets.neon import FILL, FINISH_VECTORS, GATHER, ROW_SUM, TOTAL, finish_vars, gather_run
+from qgen.targets.neon import FILL, GATHER, ROW_SUM, TOTAL, finish_vars, gather_run
 from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, RegPlan
 
 # Rows of the left factor are read in pieces of 8 bytes at least.
@@ -33,13 +33,6 @@ class Ends:
 
     struct: Helper
     fields: tuple[tuple[int, ...], ...]
-
-
-def vector_ends(op: Linear, rounding: Rounding) -> Ends:
-    """Zero point, clamp and flip as whole vectors."""
-    value = finish_vars(op)
-    lanes = {"zero": 8, "low": 16, "high": 16, "flip": 16}
-    return Ends(FINISH_VECTORS, tuple((value[name],) * count for name, count in lanes.items()))
 
 
 @dataclass(frozen=True)
@@ -87,8 +80,8 @@ class MatrixKernel:
         helper: the instance for (rows, packed, rounding, op).
         notes: proofs for the comment above an op.
         registers: the register plan for 1 or `most_rows` rows.
-        most_rows: rows of a tile.
         ends: the constants of the kernel's end.
+        most_rows: rows of a tile.
         refuses: what else an op must have, as in `KernelSpec`.
         arrange: how the rows of a tile are laid out first, None if they stay as they are.
     """
@@ -101,9 +94,9 @@ class MatrixKernel:
     helper: Callable[[int, Any, Rounding, Linear], Helper]
     notes: Callable[[Any], tuple[str, ...]]
     registers: Callable[[int], RegPlan]
+    ends: Callable[[Linear, Rounding], Ends]
     fewest_rows: int = 1
     most_rows: int = 4
-    ends: Callable[[Linear, Rounding], Ends] = vector_ends
     refuses: Callable[[Linear, Rounding], str] = _nothing
     arrange: Callable[[Any], Arrangement | None] = _as_they_are
 

@@ -41,6 +41,10 @@ class Draw:
     def channels(self) -> int:
         return self.choose(CHANNELS) if self.chance(0.7) else self.integer(1, 40)
 
+    def long(self) -> int:
+        """Inputs of a product of many: whole steps of the matrix kernels."""
+        return 32 * self.choose((1, 2, 3, 4, 4, 5, 8, 12))
+
     def dtype(self) -> DType:
         return self.choose(EIGHT_BIT)
 

@@ -46,12 +46,12 @@ KERNELS = ((1, 1), (1, 1), (1, 1), (3, 3), (3, 3), (2, 3), (1, 4), (5, 1), (2, 2
 
 
 def _weight_values(d: Draw, kind: DType, zero: int, shape: tuple[int, ...], axis: int) -> Array:
-    style = d.choose((0, 0, 1, 2, 3, 4))
+    style = d.choose((0, 0, 1, 1, 2, 3, 4))
     if style == 0:  # the pairs that overflow an int16 lane
         low = d.values(kind, shape)
         return np.where(d.rng.random(shape) < 0.8, kind.min, low).astype(kind.numpy)
     if style == 1:  # trained weights: most are near the zero point
-        near = zero + d.rng.normal(0, 20, shape)
+        near = zero + d.rng.normal(0, d.choose((6, 20)), shape)
         return np.clip(np.round(near), kind.min, kind.max).astype(kind.numpy)
     if style == 2:  # one channel spans the type, the others do not
         near = np.clip(zero + d.rng.integers(-9, 10, shape), kind.min, kind.max)
@@ -135,9 +135,30 @@ def _built(cls: type[Op], d: Draw, kind: DType, scale: float | None, **fields: A
 
 
 def conv2d(d: Draw) -> Op:
-    kernel, attributes, size, c = regular(d) if d.chance(0.3) else (*_window(d, 3), d.channels())
-    x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, c))
-    fields = _linear(d, x, (d.channels(), *kernel, x.shape[3]), 0)
+    style = d.integer(0, 9)
+    if style < 2:  # one pixel
+        attributes, kernel = {}, (1, 1)
+        shape = (1, 1, 1, d.long())
+        channels = d.choose((8, 9, 16, 21))
+    elif style < 4:  # products of few inputs: whole vectors of channels
+        attributes, kernel = {}, (1, 1)
+        shape = (d.integer(1, 2), d.integer(1, 4), d.integer(4, 9), 8 * d.integer(1, 8))
+        channels = d.choose((8, 9, 16, 21))
+    elif style < 6:  # first layers: many pixels of few channels
+        kernel = d.choose(((3, 3), (3, 3), (2, 3), (5, 4), (10, 4)))
+        size = (kernel[0] + d.integer(0, 7), kernel[1] + d.integer(3, 17))
+        attributes = {
+            "stride": (d.integer(1, 2), d.integer(1, 2)),
+            "padding": d.choose((Padding.SAME, Padding.VALID, Pads(1, 1, 1, 1))),
+        }
+        shape = (d.integer(1, 2), *size, d.integer(1, 4))
+        channels = d.choose((8, 9, 16, 21))
+    else:
+        usual = d.chance(0.3)
+        kernel, attributes, size, c = regular(d) if usual else (*_window(d, 3), d.channels())
+        shape, channels = (d.integer(1, 2), *size, c), d.channels()
+    x = d.tensor("x", d.dtype(), shape)
+    fields = _linear(d, x, (channels, *kernel, x.shape[3]), 0)
     return _built(Conv2D, d, d.like(x.dtype), fields.pop("scale"), x=x, **fields, **attributes)
 
 
@@ -153,12 +174,14 @@ def depthwise_conv2d(d: Draw) -> Op:
 
 
 def fully_connected(d: Draw) -> Op:
-    depth = d.channels() * d.choose((1, 1, 2, 4))
+    long = d.chance(0.25)
+    depth = d.long() if long else d.channels() * d.choose((1, 1, 2, 4))
     rows = d.choose(((1,), (1,), (2,), (3,), (4,), (5,), (9,), (2, 3)))
     keep_dims = d.chance(0.3)
     shape = (*rows, depth) if keep_dims or d.chance(0.6) else (*rows, 1, depth, 1)
     x = d.tensor("x", d.dtype(), shape)
-    fields = _linear(d, x, (d.channels(), depth), 0)
+    channels = d.choose((8, 9, 16, 21)) if long else d.channels()
+    fields = _linear(d, x, (channels, depth), 0)
     requant = d.choose((None, None, *Rounding))
     if requant is Rounding.NEAREST and d.exact:
         # The multiplier falls short of a power of two by less than M0 holds: nearly a tie.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 
 from qgen.ir.graph import Graph
 from qgen.ir.op import registry
-from qgen.ir.types import Rounding
+from qgen.ir.ops.fully_connected import FullyConnected
+from qgen.ir.types import DType, QParams, Rounding, Tensor, TensorType
 from qgen.lower import Lowered, lower
 from qgen.targets import TARGETS
 from qgen.targets.spec import KernelSpec, Target
@@ -76,14 +78,33 @@ def test_equals_golden(name: str, rounding: Rounding, target: str) -> None:
     assert verdict.op_runs > 0
 
 
+@pytest.mark.parametrize("target", ["aarch64"])
+def test_rows_of_many_steps(target: str) -> None:
+    """More steps than one word of flags tells of."""
+    rng = np.random.default_rng(base_seed())
+    w = rng.normal(0, 25, (6, 2200)).clip(-127, 127).astype(np.int8)
+    op = FullyConnected(
+        x=Tensor("x", TensorType(DType.I8, (5, 2200), QParams((0.5,), 3))),
+        w=Tensor("w", TensorType(DType.I8, w.shape, QParams((0.01,), 0)), w),
+        out=Tensor("y", TensorType(DType.I8, (5, 6), QParams((70.0,), -5))),
+    )
+    low = lower(Graph("deep", tuple(op.inputs()), (op.out,), (op,)), TARGETS[target])
+    assert "_long" in low.steps[0].prepared.helpers[-1].name
+    assert verify_lowered(low, inputs=7, seed=base_seed(), timeout=60).equal
+
+
 def reachable(target: Target) -> list[KernelSpec]:
-    """Rows that no earlier row without conditions hides."""
-    never = KernelSpec.__dataclass_fields__["refuses"].default
+    """Rows that no earlier row hides: one without conditions, or one that need not be cheaper."""
+    fields = KernelSpec.__dataclass_fields__
+    never, unknown = fields["refuses"].default, fields["cost"].default
     hidden: set[str] = set()
+    first: set[str] = set()
     rows = []
     for row in target.kernels:
-        if row.op not in hidden:
+        if row.op not in hidden and (row.op not in first or row.cost is unknown):
             rows.append(row)
+        if row.cost is unknown:
+            first.add(row.op)
         if row.refuses is never:
             hidden.add(row.op)
     return rows
@@ -110,18 +131,18 @@ def test_every_row_is_reached(target: str) -> None:
 def missing_instances(found: set[tuple[str, ...]]) -> set[str]:
     """Instances and traits of the matrix kernels of a target that no case needs.
 
-    All combinations of what changes the arithmetic; of the traits that drop dead code each alone.
+    All combinations of what changes the sums; of what changes their end each alone.
     """
     kernels = {h[:2] for h in found}
-    arithmetic = {"alone", "sums", "left", "single", "nearest"}
+    arithmetic = {"alone", "sums"}
+    ends = ("low", "high", "left", "single", "nearest", "unsigned", "flip", "ssra", "mask", "once")
     instances = {h[:2] + tuple(t for t in h[2:] if t in arithmetic) for h in found}
     wanted = {
-        (*kernel, *depth, *sums, *end)
+        (*kernel, *depth, *sums)
         for kernel in kernels
         for depth in ((), ("alone",))
         for sums in ((), ("sums",))
-        for end in ((), ("left",), ("single",), ("nearest",))
     }
-    traits = {(h[:2], t, t in h) for h in found for t in ("floor", "clamp")}
-    every = {(k, t, on) for k in kernels for t in ("floor", "clamp") for on in (True, False)}
+    traits = {(h[:2], t, t in h) for h in found for t in ends}
+    every = {(k, t, on) for k in kernels for t in ends for on in (True, False)}
     return {"_".join(w) for w in wanted - instances} | {str(t) for t in every - traits}

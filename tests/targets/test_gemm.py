@@ -66,16 +66,45 @@ def test_packing_loses_nothing(rounding: Rounding) -> None:
         w = unpacked(packed, channels)
         assert np.array_equal(w[:k], weights) and not w[k:].any()
         assert w.shape[0] - k < LANES and packed.blocks == channels // CHANNELS
-        rows = packed.parameters
+        words = packed.parameters
         last = channels - CHANNELS
-        assert np.array_equal(rows[-1, 1], bias[last:]) and np.array_equal(rows[0, 1], bias[:4])
-        assert [bool(flags[0]) for flags in rows[:, 0]] == list(packed.deep)
-        assert op.m0 and op.shift
-        assert np.array_equal(rows[-1, 2], op.m0.const[last:])
-        assert np.array_equal(rows[-1, 3], op.shift.const[last:])
-        assert rows.shape[1] == 4 + (rounding is Rounding.NEAREST) + packed.row_sums
+        assert np.array_equal(words[-1, :4], bias[last:]) and np.array_equal(words[0, :4], bias[:4])
+        assert read_flags(words[-1, 4:]) == packed.deep[-1].tolist()
+        at = 4 + gemm.flag_words(packed.deep[0]).size
+        for row in packed.finish.rows:
+            assert np.array_equal(words[-1, at : at + 4], row[last:])
+            at += 4
         if packed.row_sums:
-            assert np.array_equal(rows[0, -1], factor[:4])
+            assert np.array_equal(words[0, at : at + 4], factor[:4])
+            at += 4
+        assert at == words.shape[1]
+
+
+def read_flags(words: Array) -> list[bool]:
+    """What the kernel does: shift words left until nothing is left of them."""
+    found: list[bool] = []
+    for i, word in enumerate(np.ascontiguousarray(words).view(np.uint64).tolist()):
+        if word == 0:
+            break
+        while True:
+            carry, word = word >> 63, (word << 1) & (2**64 - 1)
+            if word == 0:
+                assert carry
+                break
+            found.append(bool(carry))
+        if len(found) != (i + 1) * gemm.WORD_STEPS:
+            break
+    return found
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5, 62, 63, 64, 126, 130])
+def test_flags_of_any_number_of_steps(steps: int) -> None:
+    deep = np.random.default_rng(steps).random(steps) < 0.5
+    words = gemm.flag_words(deep)
+    assert read_flags(words) == deep.tolist()
+    # A chain of words ends in 0.
+    assert (words.size > 2) == (steps > gemm.WORD_STEPS)
+    assert words.size == 2 or not words[-2:].any()
 
 
 def test_folded_zero_points_keep_the_sum() -> None:
@@ -125,20 +154,21 @@ def test_lane_bound_is_the_maximum(seed: int, depth: int) -> None:
     assert gemm.lane_bound(w.astype(np.int8), depth) == worst
 
 
-def test_depth_follows_the_weights_of_each_block() -> None:
+def test_depth_follows_the_weights_of_each_step() -> None:
     w = np.ones((8, 64), np.int8)
-    assert gemm.pack(dense(w.copy()), Rounding.GEMMLOWP).deep == (True, True)
+    assert gemm.pack(dense(w.copy()), Rounding.GEMMLOWP).deep.tolist() == [[True] * 2] * 2
     w[5, 0:32:8] = 100
     packed = gemm.pack(dense(w.copy()), Rounding.GEMMLOWP)
-    assert (packed.deep, packed.pairs) == ((True, False), 2)
+    assert (packed.deep.tolist(), packed.pairs) == ([[True, True], [False, True]], 2)
     w[5, 0] = w[5, 8] = -128
     packed = gemm.pack(dense(w.copy()), Rounding.GEMMLOWP)
-    assert (packed.deep, packed.pairs) == ((True, False), 1)
+    assert (packed.deep.tolist(), packed.pairs) == ([[True, True], [False, True]], 1)
     w[5, 8] = -127
     assert gemm.pack(dense(w), Rounding.GEMMLOWP).pairs == 2
     # The last eight products have lanes of their own.
     tail = np.full((4, 8), -128, np.int8)
-    assert gemm.pack(dense(tail), Rounding.GEMMLOWP).deep == (True,)
+    packed = gemm.pack(dense(tail), Rounding.GEMMLOWP)
+    assert (packed.deep.shape, packed.lane_bound) == ((1, 0), 128 * 128)
 
 
 def test_int32_overflow_is_refused() -> None:
@@ -155,7 +185,7 @@ def test_names_of_instances_tell_them_apart() -> None:
     seen: dict[str, object] = {}
     for op in linear_ops(25):
         for rounding, rows in itertools.product(Rounding, (1, 4)):
-            helper = gemm.helper(rows, gemm.pack(op, rounding), rounding, op)
+            helper = gemm.helper(rows, gemm.pack(op, rounding))
             assert seen.setdefault(helper.name, helper.vars) == helper.vars
     assert len(seen) > 12
 
@@ -164,7 +194,19 @@ def test_the_loop_changes_no_register_of_an_input() -> None:
     """Without early clobber, a compiler may give `row` the register of an equal block count."""
     op = next(linear_ops(1))
     for rounding, rows in itertools.product(Rounding, (1, 4)):
-        helper = gemm.helper(rows, gemm.pack(op, rounding), rounding, op)
+        helper = gemm.helper(rows, gemm.pack(op, rounding))
         assert len(helper.vars["outputs"]) == 2 * rows + 4
         for operand in helper.vars["outputs"]:
             assert re.fullmatch(r'\[(\w+)\] "[+=]&r"\(\1\)', operand), operand
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("rows", [1, 4])
+def test_assembly_names_no_register_outside_the_plan(rows: int, rounding: Rounding) -> None:
+    plan = {c[1:] for c in gemm.register_plan(rows).clobbers}
+    for op in linear_ops(15):
+        asm = gemm.assembly(rows, gemm.pack(op, rounding))
+        for part in (asm.start, asm.deep, asm.shallow, *asm.tails, asm.sums, asm.load, asm.end):
+            assert set(re.findall(r"\b[vqds](\d+)\b", " ".join(part.lines))) <= plan
+
+

@@ -1,0 +1,371 @@
+"""Products of one row and packed weights by SMULL: fully connected layers of a single input.
+
+Nothing is used twice but the row, so weights pass once through the registers, 8 channels at a time,
+and all that counts is how few instructions surround a load. int16 lanes take as many products as
+the weights allow (Q16), up to 16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qgen.ir.linear import Linear
+from qgen.ir.ops.conv2d import Conv2D
+from qgen.ir.types import Array, DType, Rounding
+from qgen.targets.blocks import block_starts, by_blocks
+from qgen.targets.finish import (
+    Constants,
+    Finish,
+    finish_lines,
+    finish_values,
+    load_lines,
+    plan_finish,
+)
+from qgen.targets.fold import fold_zero_points, overflow_reason
+from qgen.targets.gemm import INT16_MAX, lane_range
+from qgen.targets.neon import FINISH_CONSTANTS, NEON, ROW_SUM, TOTAL, finish_vars
+from qgen.targets.once import once_per_op
+from qgen.targets.requantize_asm import Lines, Sums
+from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, RegPlan
+
+CHANNELS = 8
+STEP = 32
+LANES = 8
+DEEP = STEP // LANES  # products of one step that meet in a lane
+MOST_STEPS = 4  # of one turn of the loop
+MOST_POINTS = 64  # of a block, where lanes may start anew
+REGS = RegPlan(
+    {
+        "x": tuple(range(8)),
+        "product": tuple(range(8, 16)),
+        "acc": tuple(range(16, 24)),
+        "w": tuple(range(24, 32)),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Weights of one op in the order in which the kernel reads them.
+
+    Attributes:
+        weights: int8 [block][step][8][32].
+        parameters: int32 [block][words]: bias[8], flags where lanes may start anew inside a turn,
+            and per channel what the end and row sums need.
+        steps: of one turn of the loop.
+        turns: of the loop.
+        grain: products of a lane between two points where it may start anew, a multiple of 4.
+        fresh: [block][turns * points], whether lanes start anew at the points inside turns.
+        row_sums: some channel needs the sum of the row, (Q15).
+        lane_bound: largest |int16 lane| that any input can produce.
+        finish: the end of the op.
+    """
+
+    weights: Array
+    parameters: Array
+    steps: int
+    turns: int
+    grain: int
+    fresh: Array
+    row_sums: bool
+    lane_bound: int
+    finish: Finish
+
+
+def steps_of_turn(depth: int) -> int:
+    """Steps of 32 that are printed one after the other: the most that divide a row."""
+    return next(s for s in (MOST_STEPS, 3, 2, 1) if depth % (s * STEP) == 0)
+
+
+@once_per_op
+def pack(op: Linear, rounding: Rounding) -> Packed | None:
+    """Fold zero points, prove depths, put weights into reading order; None if four do not fit."""
+    weights, bias, factor = fold_zero_points(op)
+    finish = plan_finish(op, rounding)
+    k, channels = weights.shape
+    steps = steps_of_turn(k)
+    starts = block_starts(channels, CHANNELS)
+    blocks = [weights[:, s : s + CHANNELS] for s in starts]
+    grain = min(grain_of(b, steps * DEEP) for b in blocks)
+    if not grain:
+        return None
+    found = [runs(b, steps * DEEP, grain) for b in blocks]
+    rows = [*finish.rows] + ([factor] if factor.any() else [])
+    parts = [by_blocks([bias], starts, CHANNELS).reshape(len(starts), -1)]
+    if grain < steps * DEEP:
+        parts.append(np.stack([point_bits(fresh) for fresh, _ in found]))
+    if rows:
+        parts.append(by_blocks(rows, starts, CHANNELS).reshape(len(starts), -1))
+    order = [b.reshape(-1, STEP, CHANNELS).transpose(0, 2, 1).reshape(-1) for b in blocks]
+    return Packed(
+        weights=np.concatenate(order),
+        parameters=np.concatenate(parts, axis=1).astype(np.int32),
+        steps=steps,
+        turns=k // (steps * STEP),
+        grain=grain,
+        fresh=np.stack([fresh for fresh, _ in found]),
+        row_sums=bool(factor.any()),
+        lane_bound=max(bound for _, bound in found),
+        finish=finish,
+    )
+
+
+def point_bits(fresh: Array) -> Array:
+    """A bit per point, the first one lowest; int32 halves, low first."""
+    word = sum(int(f) << i for i, f in enumerate(fresh[:MOST_POINTS]))
+    return np.asarray(np.array([word], np.uint64).view(np.int32))
+
+
+def _lanes(block: Array, grain: int) -> tuple[Array, Array]:
+    """Ranges [K / (8 grain)][8][channels] of lanes that take `grain` products."""
+    down, up = lane_range(block.reshape(-1, grain, LANES, block.shape[1]))
+    return down, up
+
+
+def grain_of(block: Array, most: int) -> int:
+    """The most products of a lane of which every group fits; 0 if not even those of a step do."""
+    for grain in (16, 12, 8, 4):
+        if grain <= most and most % grain == 0:
+            down, up = _lanes(block, grain)
+            if up.max() <= INT16_MAX and down.min() >= -INT16_MAX - 1:
+                return grain
+    return 0
+
+
+def runs(block: Array, turn: int, grain: int) -> tuple[Array, int]:
+    """(Q16) Whether lanes start anew at each point inside turns of `turn` products; the bound."""
+    downs, ups = _lanes(block, grain)
+    points = turn // grain
+    fresh = []
+    low = high = np.zeros(downs.shape[1:], np.int64)
+    widest = 0
+    for i, (down, up) in enumerate(zip(downs, ups, strict=True)):
+        low, high = low + down, high + up
+        anew = bool(high.max() > INT16_MAX or low.min() < -INT16_MAX - 1)
+        if i % points == 0 or anew:
+            low, high = down, up
+        if i % points:
+            fresh.append(anew)
+        widest = max(widest, int(high.max()), int(-low.min()) - 1)
+    return np.array(fresh, bool), widest
+
+
+# -- assembly ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """Steps of a turn between two points, where lanes may start anew: the first in two forms."""
+
+    fresh: Lines
+    first: Lines
+    rest: Lines
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The kernel's text in pieces; the template puts labels and branches between them."""
+
+    x: Lines
+    start: Lines
+    groups: tuple[Group, ...]
+    add: Lines
+    sums: Lines
+    load: Lines
+    end: Lines
+    result: int
+
+
+def assembly(packed: Packed) -> Assembly:
+    """The instance of the kernel that a packed op needs."""
+    x, product, acc, w = (REGS[role] for role in ("x", "product", "acc", "w"))
+    # Behind the loop everything but the row is free, and a row of one turn stays.
+    at = Constants(m0=product[0], zero=product[1], low=product[2], high=product[3], flip=product[4])
+    halves = ((w[0], w[2], w[4]), (w[1], w[3], w[5]))
+    values = [Sums(acc[4 * i], *halves[i]) for i in range(2)]
+    end, results = finish_lines(packed.finish, values, (*product[5:8], w[6]), at)
+    start = [f"ldp s{acc[i]}, s{acc[i + 1]}, [%[q], #{4 * i}]" for i in (2, 4, 6)]
+    start.append(f"ldp s{acc[0]}, s{acc[1]}, [%[q]], #32")
+    pairs = range(0, 2 * packed.steps, 2)
+    each = packed.grain // DEEP
+    add = tuple(f"sadalp v{a}.4s, v{p}.8h" for a, p in zip(acc, product, strict=True))
+    return Assembly(
+        x=Lines("The row.", tuple(f"ldp q{x[i]}, q{x[i + 1]}, [%[x]], #32" for i in pairs)),
+        start=Lines("Accumulators start at the bias, in their first lanes.", tuple(start)),
+        groups=tuple(_group(first, each) for first in range(0, packed.steps, each)),
+        add=Lines("Lanes to int32.", add),
+        sums=_sums(packed, halves),
+        load=load_lines(packed.finish, at),
+        end=end,
+        result=results[0],
+    )
+
+
+def _group(first: int, count: int) -> Group:
+    rest = [line for i in range(1, count) for line in _step(first + i, fresh=False)]
+    return Group(
+        Lines("A step with lanes anew.", tuple(_step(first, fresh=True))),
+        Lines("A step.", tuple(_step(first, fresh=False))),
+        Lines("Further steps.", tuple(rest)),
+    )
+
+
+def _step(step: int, *, fresh: bool) -> list[str]:
+    """32 products of each channel."""
+    x, product, w = (REGS[role] for role in ("x", "product", "w"))
+    lines = []
+    for j in range(CHANNELS):
+        pair = w[2 * (j % 4)], w[2 * (j % 4) + 1]
+        lines.append(f"ldp q{pair[0]}, q{pair[1]}, [%[w]], #32")
+        for part in range(DEEP):
+            name = "smull" if fresh and part == 0 else "smlal"
+            high, lanes = ("2", "16b") if part % 2 else ("", "8b")
+            left = f"v{x[2 * step + part // 2]}.{lanes}"
+            right = f"v{pair[part // 2]}.{lanes}"
+            lines.append(f"{name}{high} v{product[j]}.8h, {left}, {right}")
+    return lines
+
+
+def _sums(packed: Packed, halves: tuple[tuple[int, ...], tuple[int, ...]]) -> Lines:
+    """Partial sums to two registers of 4 channels; parameters of the end."""
+    acc, w = REGS["acc"], REGS["w"]
+    count = len(packed.finish.rows)
+    lines = [f"ldp q{halves[0][i]}, q{halves[1][i]}, [%[q]], #32" for i in range(count)]
+    for i in range(0, 8, 2):
+        lines.append(f"addp v{acc[i]}.4s, v{acc[i]}.4s, v{acc[i + 1]}.4s")
+    for i in (0, 4):
+        lines.append(f"addp v{acc[i]}.4s, v{acc[i]}.4s, v{acc[i + 2]}.4s")
+    if packed.row_sums:
+        lines += [f"ldp q{acc[1]}, q{acc[5]}, [%[q]], #32", f"dup v{w[7]}.4s, %w[sum]"]
+        lines += [f"mla v{acc[i]}.4s, v{acc[i + 1]}.4s, v{w[7]}.4s" for i in (0, 4)]
+    return Lines("Partial sums to sums.", tuple(lines))
+
+
+def helper(packed: Packed) -> Helper:
+    """The instance of the kernel that an op needs."""
+    pointed = len(packed.fresh[0]) > 0
+    stays = packed.turns == 1
+    traits = {
+        "stays": stays,
+        f"grain{packed.grain}": pointed,
+        "sums": packed.row_sums,
+    }
+    names = [f"matvec_{CHANNELS}c{packed.steps * STEP}", *(t for t, on in traits.items() if on)]
+    changed = ["x", "w", "q", "to", "blocks"]
+    outputs = [f'[{v}] "+&r"({v})' for v in changed]
+    outputs += ['[left] "=&r"(left)'] if not stays else []
+    outputs += ['[flags] "=&r"(flags)'] if pointed else []
+    inputs = ["out"] + ([] if stays else ["row", "turns"]) + (["sum"] if packed.row_sums else [])
+    return Helper(
+        "_".join([*names, *packed.finish.traits]),
+        "helpers/matvec_neon.c.j2",
+        {
+            "regs": REGS,
+            "asm": assembly(packed),
+            "step": packed.steps * STEP,
+            "stays": stays,
+            "points": len(packed.fresh[0]) // packed.turns,
+            "rowsum": packed.row_sums,
+            "words": len(packed.finish.rows),
+            "outputs": outputs,
+            "operands": [f'[{v}] "r"({v})' for v in inputs],
+            "clobbers": [f'"{c}"' for c in (*REGS.clobbers, "cc", "memory")],
+        },
+    )
+
+
+# -- rows of the table ---------------------------------------------------------------------------
+
+
+def cost(op: Linear, rounding: Rounding) -> float:
+    """Instructions of a run: the printed ones of the kernel, an estimate of the C around it."""
+    packed = pack(op, op.rounding(rounding))
+    assert packed is not None
+    asm = assembly(packed)
+    stays, points = packed.turns == 1, len(asm.groups) - 1
+    turn = sum(len(g.first.lines) + len(g.rest.lines) for g in asm.groups) + len(asm.add.lines)
+    turn += points + (0 if stays else len(asm.x.lines) + 2 + (1 if points else 0))
+    fixed = sum(len(p.lines) for p in (asm.start, asm.sums, asm.load, asm.end))
+    fixed += (0 if stays else 2) + (1 if points else 0) + 3
+    blocks, anew = len(packed.fresh), int(packed.fresh.sum())
+    total = blocks * (fixed + packed.turns * turn) + anew * (len(asm.add.lines) + 1)
+    sums = 20 + op.weight_matrix().shape[0] / 4 if packed.row_sums else 0
+    return _rows_of(op) * (total + 25.0 + sums) + 15
+
+
+def _rows_of(op: Linear) -> int:
+    return op.out.type.elements // op.channels
+
+
+def prepare(op: Linear, rounding: Rounding) -> Prepared:
+    packed = pack(op, op.rounding(rounding))
+    assert packed is not None
+    instance = helper(packed)
+    wanted = ((FINISH_CONSTANTS, True), (TOTAL, packed.row_sums),
+        (ROW_SUM, packed.row_sums), (instance, True))
+    depth = packed.turns * packed.steps * STEP
+    runs_of = 1 + int(packed.fresh.sum()) / packed.fresh.shape[0] / packed.turns
+    sums = "row sums for channels whose w - Zw leaves int8" if packed.row_sums else "no row sums"
+    return Prepared(
+        constants={
+            "w": Constant(packed.weights, "w' in reading order: see the kernel"),
+            "q": Constant(packed.parameters, "per block of channels: see the kernel"),
+        },
+        helpers=tuple(found for found, needed in wanted if needed),
+        vars=finish_vars(op)
+        | {
+            "kernel": instance.name,
+            "rows": _rows_of(op),
+            "depth": depth,
+            "turns": packed.turns,
+            "blocks": op.channels // CHANNELS,
+            "edge": CHANNELS if op.channels % CHANNELS else 0,
+            "block_words": packed.parameters.shape[1],
+            "O": op.channels,
+            "end": finish_values(packed.finish, op),
+        },
+        notes=(
+            f"int16 lanes (Q16): {packed.steps * DEEP} products in {runs_of:.1f} runs, on average; "
+            f"at most {packed.lane_bound} of {INT16_MAX}",
+            f"zero points folded into the bias (Q15); {sums}",
+            f"end {assembly(packed).end.title}",
+            f"regs: {REGS}",
+        ),
+    )
+
+
+def _refuses(op: Linear, rounding: Rounding) -> str:
+    depth = op.weight_matrix().shape[0]
+    if isinstance(op, Conv2D):
+        win = op.window
+        if win.h.kernel * win.w.kernel > 1 or win.padded or win.h.size * win.w.size > 1:
+            return "more than one pixel"
+    if op.x.dtype is not DType.I8 or depth % STEP:
+        return f"needs int8 input, a multiple of {STEP}"
+    if op.channels < CHANNELS:
+        return f"fewer than {CHANNELS} output channels"
+    reason = overflow_reason(op)
+    if reason:
+        return reason
+    packed = pack(op, op.rounding(rounding))
+    if packed is None or packed.fresh.shape[1] > MOST_POINTS:
+        return "four products do not fit an int16 lane"
+    return ""
+
+
+KERNELS = tuple(
+    KernelSpec(
+        name=f"qs8_{op}__neon_1x{CHANNELS}c{MOST_STEPS * STEP}",
+        op=op,
+        template=f"{op}/neon_matvec.c.j2",
+        requires=NEON,
+        prepare=prepare,
+        refuses=_refuses,
+        cost=cost,
+        tile=(1, CHANNELS, MOST_STEPS * STEP),
+        regs=REGS,
+    )
+    for op in ("conv2d", "fully_connected")
+)
