@@ -58,7 +58,8 @@ with the same instructions. `qgen / better` is against the better of the two: be
 fewer instructions. LiteRT's loading, packing and planning at start are not in these figures; qgen
 has none.
 
-`multiplies` are the fewest multiply instructions that do the MACs: 8, 16 or 32 of them each, what
+Per MAC means per MAC of the model; qgen leaves out those of channels that are dead. `multiplies`
+are the fewest multiply instructions that do the MACs that are left: 8, 16 or 32 of them each, what
 the widest one that the layer's kernel may use does. Code that multiplies so cannot need fewer
 instructions; `qgen / multiplies` is how far from that bound it is. RAM is qgen's arena and its
 proven stack. LiteRT's heap is what it holds after an inference, the smaller of its two kernels; its
@@ -148,8 +149,8 @@ def _cycles(results: Results) -> str:
         note = next(iter(results.ours.values())).profile.note
         return f"Not measured: {note or 'no core was asked for'}.\n"
     return f"""Executed blocks x their cost by llvm-mca for the core; no cache misses, and every
-branch predicted. 100 % of peak is the rate of the core's widest multiply instruction alone. The
-target is the widest that the core runs.
+branch predicted. 100 % of peak is the rate of the core's widest multiply instruction alone; MACs
+are those that are computed. The target is the widest that the core runs.
 
 {markdown(rows, left=2)}
 The inner loop of each kernel of matrix products by itself, in the layer where it does most work

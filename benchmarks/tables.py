@@ -49,7 +49,7 @@ def _peer(results: Results, name: str, cpu: str) -> Iterator[list[str]]:
         cpu,
         ours.lowered.target.name,
         *("-" if n is None else millions(n) for n in figures),
-        *(number(None if n is None else n / total.macs, ".3f") for n in figures),
+        *(number(None if n is None else n / ours.macs, ".3f") for n in figures),
         number(results.ratio(name, cpu), ".2f"),
         millions(total.fewest),
         number(total.instructions / total.fewest, ".2f"),

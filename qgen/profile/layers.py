@@ -82,6 +82,7 @@ class Profile:
         cpu: core whose schedule the cycles are estimated by.
         emulated: the emulator's CPU on which instructions were counted.
         scheduling: core whose model in LLVM the cycles come from: `cpu`, or the nearest.
+        model_macs: of the model; the file computes less where channels are dead.
         layers: one per op, in order.
         rest: what belongs to no op: entering, copying outputs, returning.
         peak: what the core's multiply instructions alone allow; None as in `Layer.cycles`.
@@ -93,6 +94,7 @@ class Profile:
     cpu: str
     emulated: str
     scheduling: str
+    model_macs: int
     layers: tuple[Layer, ...]
     rest: Layer
     peak: Peak | None
@@ -132,6 +134,7 @@ class Profile:
             "cpu": self.cpu,
             "emulated": self.emulated,
             "scheduling": self.scheduling,
+            "model_macs": self.model_macs,
             "macs": total.macs,
             "fewest_instructions": total.fewest,
             "instructions": total.instructions,
@@ -226,6 +229,7 @@ def measure(lowered: Lowered, machine: Target, core: Cpu) -> Profile:
         cpu=core.name,
         emulated=emulator[-1],
         scheduling=core.model,
+        model_macs=sum(op.cost().macs for op in lowered.model.ops),
         layers=tuple(of_ops),
         rest=last,
         peak=best,

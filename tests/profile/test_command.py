@@ -57,7 +57,7 @@ def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         parts = sum(layer[key] for layer in (*report["layers"], report["rest"]))
         # Each layer's cycles are rounded.
         assert abs(parts - report[key]) <= (0 if key == "instructions" else len(KEYS))
-    assert report["macs"] == 64 * 8 * 27 + 64 * 8 * 8
+    assert report["macs"] == report["model_macs"] == 64 * 8 * 27 + 64 * 8 * 8
     assert report["layers"][0]["fewest_instructions"] == 64 * 27
     assert 0 < report["percent_of_peak"] < 100
     free = report["layers"][3]
