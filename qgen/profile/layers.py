@@ -275,7 +275,7 @@ def _timed(
         else replace(layer, cycles=0.0)
         for layer, blocks in zip(layers, executed, strict=True)
     ]
-    return timed, peak.peak(features, cost, core)
+    return timed, peak.peak(features, cost)
 
 
 def _inner_loop(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qgen.profile.mca import Cost
-from qgen.targets import Cpu
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,13 @@ def macs_per_instruction(features: frozenset[str]) -> int:
     return max((m.macs for m in known if m.feature in features), default=1)
 
 
-def peak(features: frozenset[str], costs: Mapping[str, Cost], core: Cpu) -> Peak | None:
+def peak(features: frozenset[str], costs: Mapping[str, Cost]) -> Peak | None:
     """The best instruction of code with `features`, from the cost of each one's `text`.
 
     None where there is no vector multiply.
     """
     found = (
-        Peak(m.macs * len(m.accumulators) / costs[m.text].on(core, loop=True), m.name)
+        Peak(m.macs * len(m.accumulators) / costs[m.text].throughput, m.name)
         for m in multiplies(features)
     )
     return max(found, key=lambda p: p.rate, default=None)

@@ -36,7 +36,7 @@ def render_svg(profile: Profile) -> str:
     bottom = _rows(svg, profile, columns, top + 34)
     if timed:
         _percents(svg, profile, right, top + 34)
-    bottom = _note(svg, profile, bottom + 24, width)
+    bottom = _note(svg, profile, bottom + 40, width)
     page = Svg()
     page.rect(0, 0, width, bottom + MARGIN, fill=PAPER)
     page.parts += svg.parts
@@ -150,6 +150,10 @@ def _percents(svg: Svg, profile: Profile, x: float, y: float) -> None:
         at = x + wide * percent / 100
         svg.line(at, y + 8, at, bottom, stroke=GRID)
         svg.text(at, bottom + 14, str(percent), LABEL, fill=FAINT, text_anchor="middle")
+    average = profile.percent_of_peak(profile.total)
+    if average is not None:
+        at = x + wide * min(average, 100.0) / 100
+        svg.line(at, y + 8, at, bottom, stroke=PEAK, stroke_dasharray="4 3")
     for i, layer in enumerate(profile.layers):
         value = profile.percent_of_peak(layer)
         if value is None:
@@ -160,10 +164,6 @@ def _percents(svg: Svg, profile: Profile, x: float, y: float) -> None:
         svg.element("circle", f"{layer.name}: {value:.1f} %", cx=at, cy=middle, r=4.5,
                     fill=colour(layer.op))  # fmt: skip
         svg.text(at + 8, middle + 4, f"{value:.0f}", 11, fill=FAINT)
-    average = profile.percent_of_peak(profile.total)
-    if average is not None:
-        at = x + wide * min(average, 100.0) / 100
-        svg.line(at, y + 8, at, bottom, stroke=PEAK, stroke_dasharray="4 3")
 
 
 def _note(svg: Svg, profile: Profile, y: float, width: float) -> float:
@@ -178,5 +178,7 @@ def _note(svg: Svg, profile: Profile, y: float, width: float) -> float:
         )
     if any(layer.predicted for layer in profile.layers):
         lines.append("An upright mark is what the cost model predicted.")
-    svg.text(MARGIN, y, fit("  ".join(lines), 11, width - 2 * MARGIN), 11, fill=FAINT)
-    return y
+    for line in lines:
+        svg.text(MARGIN, y, fit(line, 11, width - 2 * MARGIN), 11, fill=FAINT)
+        y += 16
+    return y - 16

@@ -44,7 +44,7 @@ def test_every_core_has_a_peak(name: str) -> None:
         # The core may be younger than the LLVM that is here.
         assert f"'{core.model}' is not a recognized processor" in str(e)
         return
-    found = peak.peak(features, costs, core)
+    found = peak.peak(features, costs)
     assert found
     # Between one multiply in two cycles and four in one.
     macs = peak.macs_per_instruction(features)
@@ -52,7 +52,7 @@ def test_every_core_has_a_peak(name: str) -> None:
 
 
 def test_peaks() -> None:
-    assert peak.peak(frozenset({"c99"}), {}, A53) is None
+    assert peak.peak(frozenset({"c99"}), {}) is None
     assert peak.macs_per_instruction(frozenset({"c99"})) == 1
     widest = {name: peak.macs_per_instruction(t.features) for name, t in TARGETS.items()}
     assert widest["aarch64"] == 8
