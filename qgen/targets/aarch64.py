@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from qgen.targets import (
     depthwise_3x3,
+    depthwise_window,
     matvec,
     portable,
     product,
@@ -32,6 +33,7 @@ ROWS = (
     *product.KERNELS,
     *DOTS_ROWS,
     *depthwise_3x3.ROWS,
+    *depthwise_window.ROWS,
     *DEPTHWISE_ROWS,
     *SPREAD_ROWS,
     *ADD_ROWS,

@@ -143,14 +143,7 @@ class Program(ABC):
 
     @cached_property
     def constant_roles(self) -> list[str]:
-        needed = [
-            ("m0", self.uniform),
-            ("zero", not self.finish.unsigned),
-            ("low", self.finish.low),
-            ("high", self.finish.high),
-            ("flip", self.finish.flip),
-        ]
-        return [name for name, present in needed if present]
+        return constant_roles(self.finish)
 
     @cached_property
     def regs(self) -> RegPlan:
@@ -162,8 +155,7 @@ class Program(ABC):
 
     @property
     def constants(self) -> Constants:
-        roles = self.regs.vector
-        return Constants(*(roles.get(r, (0,))[0] for r in ("m0", "zero", "low", "high", "flip")))
+        return constants_in({r: self.regs[r][0] for r in self.constant_roles})
 
     def sums(self, output: int) -> tuple[int, ...]:
         """Registers of one of the two outputs that are made at a time."""
@@ -223,28 +215,8 @@ class Program(ABC):
 
     def finish_outputs(self, outputs: int, free: Sequence[int]) -> Lines:
         """The end of outputs; `free` takes multipliers and shifts that are no constants."""
-        step = len(free) or 1
-        sums = [
-            Sums(v, free[j % step], free[j % step], 0) if free else Sums(v, 0, 0, 0)
-            for o in range(outputs)
-            for j, v in enumerate(self.sums(o))
-        ]
-        made, _ = finish_lines(self.finish, sums, (), self.constants)
-        if self.uniform:
-            return made
-        lines = list(made.lines)
-        at = next(i for i, line in enumerate(lines) if line.startswith("srshl"))
-        for which, first in (2, at), (1, 0):
-            found = lines[first : first + len(sums)]
-            ordered: list[str] = []
-            for j in range(0, self.vectors, step):
-                offset = 4 * self.form.lanes * which + 16 * j
-                ordered += pairs(free, "q", offset)
-                ordered += [
-                    line for i, line in enumerate(found) if j <= i % self.vectors < j + step
-                ]
-            lines[first : first + len(sums)] = ordered
-        return Lines(made.title, tuple(lines))
+        sums = [self.sums(o) for o in range(outputs)]
+        return end_of(self.finish, sums, free, self.constants)
 
     # -- budget ----------------------------------------------------------------------------------
 
@@ -258,6 +230,54 @@ class Program(ABC):
             # One step returns by a branch from there; the way out takes one more.
             row += count(self.redirect) + 1 + (steps > 1)
         return calls * count(self.head) + rows * row
+
+
+def end_of(
+    finish: Finish, outputs: Sequence[Sequence[int]], free: Sequence[int], at: Constants
+) -> Lines:
+    """From the sums of outputs of the same channels to bytes.
+
+    Multipliers and shifts that are no constants follow the bias at `q`, and are read into `free`,
+    some at a time.
+    """
+    if finish.immediate is not None:
+        sums = [Sums(v, 0, 0, 0) for output in outputs for v in output]
+        return finish_lines(finish, sums, (), at)[0]
+    step, vectors = len(free), len(outputs[0])
+    sums = [
+        Sums(v, free[j % step], free[j % step], 0)
+        for output in outputs
+        for j, v in enumerate(output)
+    ]
+    made, _ = finish_lines(finish, sums, (), at)
+    lines = list(made.lines)
+    shifts = next(i for i, line in enumerate(lines) if line.startswith("srshl"))
+    for row, first in (2, shifts), (1, 0):
+        found = lines[first : first + len(sums)]
+        ordered: list[str] = []
+        for j in range(0, vectors, step):
+            here = free[: vectors - j]
+            ordered += pairs(here, "q", 16 * (vectors * row + j))
+            ordered += [line for i, line in enumerate(found) if j <= i % vectors < j + step]
+        lines[first : first + len(sums)] = ordered
+    return Lines(made.title, tuple(lines))
+
+
+def constant_roles(finish: Finish) -> list[str]:
+    """Constants that an end reads from registers of its own."""
+    needed = {
+        "m0": finish.immediate is not None,
+        "zero": not finish.unsigned,
+        "low": finish.low,
+        "high": finish.high,
+        "flip": finish.flip,
+    }
+    return [name for name, present in needed.items() if present]
+
+
+def constants_in(roles: Mapping[str, int]) -> Constants:
+    """Constants by role; those without a register are not read."""
+    return Constants(*(roles.get(r, 0) for r in ("m0", "zero", "low", "high", "flip")))
 
 
 def count(sections: Sequence[Lines]) -> int:

@@ -48,7 +48,7 @@ def _refuses_sixteen(op: DepthwiseConv2D, rounding: Rounding) -> str:
         return f"depth multiplier {op.depth_multiplier}"
     if op.channels < WIDE:
         return f"fewer than {WIDE} channels"
-    taps = _taps(op)
+    taps = taps_of(op)
     if len(taps) > MOST_TAPS:
         return f"more than {MOST_TAPS} taps"
     if np.abs(folded_bias(op)).max() + 128 * np.abs(taps).sum(axis=0).max() > INT32_MAX:
@@ -57,7 +57,7 @@ def _refuses_sixteen(op: DepthwiseConv2D, rounding: Rounding) -> str:
     return "more edge columns than are worth code" if len(before) + len(after) > MOST_EDGES else ""
 
 
-def _taps(op: DepthwiseConv2D) -> Array:
+def taps_of(op: DepthwiseConv2D) -> Array:
     """w - Zw as int64 [taps, channels]."""
     weights: Array = op.centered_weights().reshape(-1, op.channels).astype(np.int64)
     return weights
@@ -87,7 +87,7 @@ def stored_zero(op: DepthwiseConv2D) -> int:
 
 def folded_bias(op: DepthwiseConv2D) -> Array:
     """(Q15) b - Z * sum(w - Zw), for inputs stored as int8."""
-    bias: Array = op.bias().astype(np.int64) - stored_zero(op) * _taps(op).sum(axis=0)
+    bias: Array = op.bias().astype(np.int64) - stored_zero(op) * taps_of(op).sum(axis=0)
     return bias
 
 
@@ -138,7 +138,7 @@ def columns(axis: Axis) -> tuple[list[Columns], dict[str, Any], list[Columns]]:
 def _sixteen(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     assert op.m0 is not None and op.shift is not None
     m0, shift = op.m0.const, op.shift.const
-    order, taps = split(_taps(op))
+    order, taps = split(taps_of(op))
     uniform = len(set(m0.tolist())) == len(set(shift.tolist())) == 1
     starts = block_starts(op.channels, WIDE)
     rows = [folded_bias(op)] + ([] if uniform else [m0, shift])
@@ -196,7 +196,7 @@ def _eight(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     starts = block_starts(op.channels, NARROW_LANES)
     rows = [op.bias(), op.m0.const, op.shift.const]
     helper = requantize(rounding, left=bool((op.shift.const > 0).any()))
-    weights = by_blocks([*_taps(op)], starts, NARROW_LANES).astype(np.int16)
+    weights = by_blocks([*taps_of(op)], starts, NARROW_LANES).astype(np.int16)
     parameters = by_blocks(rows, starts, NARROW_LANES).astype(np.int32)
     return Prepared(
         constants={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,8 @@ from qgen.ir.ops.depthwise_conv2d import DepthwiseConv2D
 from qgen.ir.types import Activation, Array, DType, QParams, Rounding, Tensor, TensorType
 from qgen.ir.windows import Pads
 from qgen.lower import Lowered, lower
-from qgen.targets import depthwise_3x3, target
-from qgen.targets.depthwise_asm import Form, Program
-from qgen.targets.depthwise_sdot_asm import SdotProgram
+from qgen.targets import target
+from qgen.targets.depthwise_asm import Form
 from qgen.targets.spec import Target
 from qgen.verify.compare import verify_lowered
 
@@ -26,85 +26,97 @@ FORMS = [
     for left, right, odd in itertools.product((False, True), repeat=3)
 ]
 # Spread of the weights: all taps in one run; a few runs; runs of two; weights that leave int8.
+Shape = tuple[int, int]
 SPREADS = (6.0, 25.0, 70.0, 160.0)
 
 
-def image(form: Form, rng: np.random.Generator) -> tuple[tuple[int, int], Pads]:
-    """Height, width and padding of an op that has `form`."""
+def size(form: Form, rng: np.random.Generator) -> tuple[Shape, Shape, Pads]:
+    """Image, result and padding of an op that has `form`."""
     columns = int(rng.choice([1, 3, 5] if form.odd else [2, 4, 6]))
     rows, top, bottom = int(rng.integers(1, 4)), int(rng.integers(2)), int(rng.integers(2))
     pads = Pads(top, bottom, int(form.left), int(form.right))
-    size = [(n - 1) * form.stride + 3 - a - b for n, a, b in
-            ((rows, top, bottom), (columns, form.left, form.right))]  # fmt: skip
-    return (size[0], size[1]), pads
+    height = (rows - 1) * form.stride + 3 - top - bottom
+    width = (columns - 1) * form.stride + 3 - form.left - form.right
+    return (height, width), (rows, columns), pads
 
 
-def weights(spread: float, channels: int, rng: np.random.Generator) -> tuple[Array, int]:
+def weights(spread: float, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Array, int]:
     """u8 weights and their zero point, which is far from the middle where they leave int8."""
     zero = 40 if spread > 128 else 128
-    near = zero + rng.normal(0, spread, (1, 3, 3, channels))
+    near = zero + rng.normal(0, spread, shape)
     return np.clip(np.round(near), 0, 255).astype(np.uint8), zero
 
 
-def depthwise(index: int, form: Form, rng: np.random.Generator) -> DepthwiseConv2D:
-    (height, width), pads = image(form, rng)
+def built(
+    index: int,
+    shapes: tuple[Shape, Shape, Shape],
+    channels: int,
+    rng: np.random.Generator,
+    **fields: Any,
+) -> DepthwiseConv2D:
+    """An op of some kernel, image and result; `index` chooses weights, scales and clamp."""
+    kernel, image, result = shapes
     spread = SPREADS[index % len(SPREADS)]
-    channels = form.lanes + int(rng.choice([0, 0, 3, 7])) + 32 * (spread == 25.0) * (form.lanes > 8)
-    data, zero = weights(spread, channels, rng)
+    data, zero = weights(spread, (1, *kernel, channels), rng)
     scales = (0.02,) if index % 3 else tuple(rng.uniform(0.001, 0.05, channels).tolist())
-    axis = None if len(scales) == 1 else 3
-    w = TensorType(DType.U8, data.shape, QParams(scales, zero, axis))
+    w = TensorType(DType.U8, data.shape, QParams(scales, zero, None if index % 3 else 3))
+    batch = 1 + index % 2
     x = TensorType(
-        DType.I8,
-        (1 + index % 2, height, width, channels),
-        QParams((0.5,), int(rng.integers(-128, 128))),
+        DType.I8, (batch, *image, channels), QParams((0.5,), int(rng.integers(-128, 128)))
     )
     b = rng.integers(-2000, 2000, channels, np.int32)
-    shape = (x.shape[0], *(
-        (n + p + q - 3) // form.stride + 1
-        for n, p, q in ((height, pads.top, pads.bottom), (width, pads.left, pads.right))
-    ), channels)  # fmt: skip
     # Scales that put most results inside the range, on both sides of the zero point.
-    scale = 0.5 * float(np.median(scales)) * max(spread, 8.0) * 3
+    scale = 0.5 * float(np.median(scales)) * max(spread, 8.0) * (kernel[0] * kernel[1]) ** 0.5
     out = QParams((scale,), int(rng.choice([-128, -128, -5, 90])))
     return DepthwiseConv2D(
         x=Tensor(f"x{index}", x),
         w=Tensor(f"w{index}", w, data),
         b=Tensor(f"b{index}", TensorType(DType.I32, (channels,), None), b),
-        out=Tensor(f"y{index}", TensorType(DType.I8, shape, out)),
-        stride=(form.stride, form.stride),
-        padding=pads,
+        out=Tensor(f"y{index}", TensorType(DType.I8, (batch, *result, channels), out)),
         activation=(Activation.NONE, Activation.RELU, Activation.RELU6)[index // 4 % 3],
+        **fields,
     )
+
+
+def depthwise(index: int, form: Form, rng: np.random.Generator) -> DepthwiseConv2D:
+    """An op of `form`."""
+    image, result, pads = size(form, rng)
+    spread = SPREADS[index % len(SPREADS)]
+    channels = form.lanes + int(rng.choice([0, 0, 3, 7])) + 32 * (spread == 25.0) * (form.lanes > 8)
+    stride = (form.stride, form.stride)
+    return built(index, ((3, 3), image, result), channels, rng, stride=stride, padding=pads)
+
+
+def graph(rounding: Rounding, ops: Sequence[DepthwiseConv2D]) -> Graph:
+    inputs, outputs = tuple(o.x for o in ops), tuple(o.out for o in ops)
+    return Graph(f"depthwise_{rounding.value}", inputs, outputs, tuple(ops), rounding)
 
 
 def lowered(rounding: Rounding, machine: Target, forms: Sequence[Form]) -> Lowered:
     """Two ops of each form, which together meet all spreads."""
     rng = np.random.default_rng(list(Rounding).index(rounding))
     ops = [depthwise(i, form, rng) for i, form in enumerate((*forms, *forms[::-1]))]
-    inputs, outputs = tuple(o.x for o in ops), tuple(o.out for o in ops)
-    graph = Graph(f"forms_{rounding.value}", inputs, outputs, tuple(ops), rounding)
-    return lower(graph, machine)
+    return lower(graph(rounding, ops), machine)
 
 
-def programs(model: Lowered) -> list[Program]:
-    return [
-        h.vars["program"]
-        for step in model.steps
-        for h in step.prepared.helpers
-        if h.name.startswith("depthwise_")
-    ]
+def alone(name: str, kernel: str) -> Target:
+    """A target whose only row for depthwise_conv2d is `kernel`."""
+    machine = target(name)
+    rows = [r for r in machine.kernels if r.op != "depthwise_conv2d" or r.name.endswith(kernel)]
+    return replace(machine, kernels=tuple(rows))
 
 
-def verified(model: Lowered) -> list[Program]:
+def verified(model: Lowered) -> list[Any]:
+    """The programs of a model that was found equal to golden."""
     verdict = verify_lowered(model, inputs=7, seed=1, timeout=120)
     assert verdict.equal, str(verdict)
-    return programs(model)
+    helpers = (h for step in model.steps for h in step.prepared.helpers)
+    return [h.vars["program"] for h in helpers if "program" in h.vars]
 
 
 @pytest.mark.parametrize("rounding", Rounding)
 def test_every_form_of_smull_equals_golden(rounding: Rounding) -> None:
-    found = verified(lowered(rounding, target("aarch64"), FORMS))
+    found = verified(lowered(rounding, alone("aarch64", "neon_3x3"), FORMS))
     assert {p.form for p in found} == set(FORMS)
     assert {min(len(p.pattern.runs), 5) for p in found} == {1, 2, 3, 4, 5}
     assert {len(p.pattern.order) > 9 for p in found} == {True, False}
@@ -115,12 +127,44 @@ def test_every_form_of_smull_equals_golden(rounding: Rounding) -> None:
 
 @pytest.mark.parametrize("rounding", Rounding)
 def test_every_form_of_sdot_equals_golden(rounding: Rounding) -> None:
-    machine = target("aarch64+dotprod")
-    # Without the row that is predicted to be as quick for some of them.
-    rows = tuple(r for r in machine.kernels if r not in depthwise_3x3.ROWS)
     forms = [f for f in FORMS if f.stride == 1]
-    found = verified(lowered(rounding, replace(machine, kernels=rows), forms))
+    found = verified(lowered(rounding, alone("aarch64+dotprod", "neondot_3x3"), forms))
     assert {p.form for p in found} == set(forms)
-    assert {type(p) for p in found} == {SdotProgram}
     assert {len(p.pattern.order) > 3 for p in found} == {True, False}
     assert {p.uniform for p in found} == {True, False}
+
+
+def window(index: int, rng: np.random.Generator) -> DepthwiseConv2D:
+    """5 x 5 and others, with strides, dilations and any padding."""
+    kernel = ((5, 5), (5, 5), (3, 3), (4, 6), (1, 4), (2, 2))[index % 6]
+    stride = (1 + index % 2, 1 + index // 2 % 2) if index % 6 else (3, 3)
+    dilation = (1 + index % 2, 1 + index // 3 % 2) if kernel == (3, 3) else (1, 1)
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    pads = Pads(*(int(rng.integers(e)) for e in (extent[0], extent[0], extent[1], extent[1])))
+    sides = (pads.top, pads.bottom), (pads.left, pads.right)
+    size = [max(1, e - sum(p)) + int(rng.integers(14)) for e, p in zip(extent, sides, strict=True)]
+    out = [
+        (n + sum(p) - e) // s + 1 for n, e, p, s in zip(size, extent, sides, stride, strict=True)
+    ]
+    return built(
+        index,
+        (kernel, (size[0], size[1]), (out[0], out[1])),
+        int(rng.choice([8, 13, 16, 24, 40])),
+        rng,
+        stride=stride,
+        dilation=dilation,
+        padding=pads,
+    )
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_windows_equal_golden(rounding: Rounding) -> None:
+    rng = np.random.default_rng(list(Rounding).index(rounding))
+    ops = tuple(window(i, rng) for i in range(48))
+    found = verified(lower(graph(rounding, ops), alone("aarch64", "neon_window")))
+    assert len(found) == len(ops)
+    assert {p.outputs for p in found} == {1, 2, 4}
+    assert {p.lanes for p in found} == {8, 16}
+    assert {p.uniform for p in found} == {True, False}
+    assert {len(p.pattern.runs) > 1 for p in found} == {True, False}
+    assert {len(p.pattern.order) > p.kernel[0] * p.kernel[1] for p in found} == {True, False}
