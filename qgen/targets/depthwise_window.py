@@ -41,6 +41,9 @@ def _refuses(op: DepthwiseConv2D, rounding: Rounding) -> str:
         return f"depth multiplier {op.depth_multiplier}"
     if op.channels < 8:
         return "fewer than 8 channels"
+    win = op.window
+    if 2 * win.h.stride * win.w.stride > win.h.kernel * win.w.kernel:
+        return "too few taps for the pixels that would be copied"
     if len(split(taps_of(op))[0]) > REACH:
         return f"more than {REACH} taps"
     finish = plan_finish(op, rounding)
