@@ -12,6 +12,7 @@ from qgen.asm.isa import Instruction, operand, parse, split_operands
 # Bytes of one register by the letter of its name.
 _BYTES = {"b": 1, "h": 2, "s": 4, "d": 8, "q": 16, "w": 4, "x": 8}
 _ACCESS = re.compile(r"(\w+) (.*?), \[(%\w?\[\w+\]|\w+)")
+_LIST = re.compile(r"ld1 \{v(\d+)\.16b-v(\d+)\.16b\}, \[(?:%\w?\[\w+\]|\w+)\](, #(\d+))?")
 _PLAIN = ("ldr", "ldp", "str", "stp")
 _LARGEST_ADD = 4095
 
@@ -43,6 +44,21 @@ def split_pairs(body: Sequence[Instruction]) -> list[Instruction]:
         halves = ((first, a.offset), (second, a.offset + 16))
         # The pointer may not be among what is loaded: these are vector registers.
         found += [parse(f"ldr {r}, {_address(base, at)}") for r, at in halves]
+    return found
+
+
+def lists_as_pairs(body: Sequence[Instruction]) -> list[Instruction]:
+    """LD1 of two or four whole registers as LDP, one or two of them, stepping as it did."""
+    found: list[Instruction] = []
+    for i in body:
+        names, step = _list(i)
+        if len(names) not in (2, 4):
+            found.append(i)
+            continue
+        base = _base_text(i)
+        for n in range(0, len(names), 2):
+            tail = f"[{base}], #32" if step else f"[{base}, #{16 * n}]"
+            found.append(parse(f"ldp q{names[n]}, q{names[n + 1]}, {tail}"))
     return found
 
 
@@ -92,6 +108,15 @@ def _simple(i: Instruction, base: str) -> bool:
         and not a.index
         and not any(base in operand(i.text, o).registers for o in split_operands(_operands(i)[1]))
     )
+
+
+def _list(i: Instruction) -> tuple[list[int], bool]:
+    """Registers of an LD1 of whole ones, and whether it steps behind them; else none."""
+    found = _LIST.fullmatch(i.text)
+    if found is None:
+        return [], False
+    names = list(range(int(found[1]), int(found[2]) + 1))
+    return names if found[4] in (None, str(16 * len(names))) else [], found[3] is not None
 
 
 def _operands(i: Instruction) -> tuple[str, str]:

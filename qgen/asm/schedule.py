@@ -95,7 +95,7 @@ def _forms(core: Core, block: Block, tuned: bool) -> Iterator[Sequence[Instructi
     if tuple(joined) != block.body:
         yield joined
     if tuned and core.in_order and block.loop:
-        apart = rewrite.take_steps_out(block.body)
+        apart = rewrite.take_steps_out(rewrite.lists_as_pairs(block.body))
         for body in (apart, rewrite.split_pairs(apart)):
             yield body
             yield rewrite.as_lists(body)
