@@ -203,6 +203,13 @@ def operand(text: str, part: str) -> Operand:
     raise QgenError(f"unknown operand '{part}' in '{text}'", hint="see qgen/asm/isa.py")
 
 
+def operand_registers(text: str) -> list[str]:
+    """Registers that an access moves, in the order of its text."""
+    parts = split_operands(text.strip().partition(" ")[2])
+    moved = [p for p in parts if not p.startswith(("[", "#"))]
+    return [r for p in moved for r in operand(text, p).registers]
+
+
 def _register_list(text: str, inside: str, lane: str | None) -> Operand:
     """``{v0.16b, v1.16b}``, ``{v0.16b-v3.16b}``, ``{v0.s}[1]``."""
     first, dash, last = inside.partition("-")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from qgen.asm.isa import Instruction, operand, parse, split_operands
+from qgen.asm.isa import Instruction, operand, operand_registers, parse, split_operands
 
 # Bytes of one register by the letter of its name.
 _BYTES = {"b": 1, "h": 2, "s": 4, "d": 8, "q": 16, "w": 4, "x": 8}
@@ -60,6 +60,55 @@ def lists_as_pairs(body: Sequence[Instruction]) -> list[Instruction]:
             tail = f"[{base}], #32" if step else f"[{base}, #{16 * n}]"
             found.append(parse(f"ldp q{names[n]}, q{names[n + 1]}, {tail}"))
     return found
+
+
+def one_by_one(body: Sequence[Instruction]) -> list[Instruction]:
+    """Loads of several q registers that step over what they load, as LDR that step by 16."""
+    found: list[Instruction] = []
+    for i in body:
+        registers = _loaded_in_turn(i)
+        found += [parse(f"ldr q{n}, [{_base_text(i)}], #16") for n in registers] or [i]
+    return found
+
+
+def walk(body: Sequence[Instruction]) -> list[Instruction]:
+    """LDR that step by 16, two at a time: LD1 at the pointer, LDR behind it, one addition.
+
+    In-order cores may start LD1, whose result comes later, beside a product, and an addition beside
+    LDR.
+    """
+    turns: dict[str, list[int]] = {}
+    for n, i in enumerate(body):
+        for register in i.reads | i.writes:
+            turns.setdefault(register, []).append(n)
+    found = {n: [i] for n, i in enumerate(body)}
+    for base in {i.address.base for i in body if i.key == "ldr q []#" and i.address}:
+        users = turns[base]
+        if len(users) % 2 or any(
+            body[n].key != "ldr q []#" or _step(body[n]) != 16 or base not in body[n].writes
+            for n in users
+        ):
+            continue
+        for first, second in zip(users[::2], users[1::2], strict=True):
+            name = _base_text(body[first])
+            here, there = (_operands(body[n])[1] for n in (first, second))
+            found[first] = [parse(f"ld1 {{v{here[1:]}.16b}}, [{name}]")]
+            found[second] = [
+                parse(f"ldr {there}, [{name}, #16]"),
+                parse(f"add {name}, {name}, #32"),
+            ]
+    return [i for n in range(len(body)) for i in found[n]]
+
+
+def _loaded_in_turn(i: Instruction) -> list[int]:
+    """Numbers of the q registers that a load fills, if it steps over all of them and no more."""
+    mnemonic, *kinds = i.key.replace("{", "").replace("}", "").split()
+    whole = {"ldp": {"q"}, "ld1": {"16b", "8h", "4s", "2d"}}.get(mnemonic, set())
+    if kinds[-1:] != ["[]#"] or not set(kinds[:-1]) <= whole or "%" in i.text.partition(", [")[0]:
+        return []
+    registers = operand_registers(i.text)
+    step = i.address.step if i.address else None
+    return [int(r[1:]) for r in registers] if step == 16 * len(registers) else []
 
 
 def as_lists(body: Sequence[Instruction]) -> list[Instruction]:

@@ -19,7 +19,7 @@ from qgen.asm.statement import rewrite as rewrite_statements
 # the first where the code is for one core alone.
 WORTH_ROTATING = (0.97, 0.9)
 # What an instruction that is added must save, in cycles.
-WORTH_ADDING = 1.0
+WORTH_ADDING = 0.25
 FIRST_LABEL = 900
 
 
@@ -96,9 +96,11 @@ def _forms(core: Core, block: Block, tuned: bool) -> Iterator[Sequence[Instructi
         yield joined
     if tuned and core.in_order and block.loop:
         apart = rewrite.take_steps_out(rewrite.lists_as_pairs(block.body))
-        for body in (apart, rewrite.split_pairs(apart)):
+        singly = rewrite.one_by_one(block.body)
+        for body in (apart, rewrite.split_pairs(apart), rewrite.take_steps_out(singly)):
             yield body
             yield rewrite.as_lists(body)
+        yield rewrite.take_steps_out(rewrite.walk(singly))
 
 
 def _budget_note(core: Core, block: Block) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def rewrite(text: str, change: Rewrite) -> str:
 
 def _apart(operands: list[str]) -> bool:
     """No output shares a register with an input."""
-    outputs = " ".join(operands).split(" : ")[0]
+    outputs = " ".join(operands).lstrip(" :").split(":")[0]
     return all("&" in constraint for constraint in _OUTPUT.findall(outputs))
 
 

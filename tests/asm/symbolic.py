@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qgen.asm.isa import FLAGS, Instruction, operand, split_operands
+from qgen.asm.isa import FLAGS, Instruction, operand_registers
 from qgen.asm.statement import Block
 
 _BYTES = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "16b": 16, "8h": 16, "4s": 16, "2d": 16}
 _CONTINUE = {"ne": "eq", "hs": "lo", "hi": "ls", "ge": "lt", "gt": "le", "pl": "mi"}
-MOST_STEPS = 4000
+MOST_STEPS = 3000
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Machine:
             kind = i.key.split()[1].strip("{}")
             kept = tuple(self.read(r) for r in sorted(i.reads - {a.base}))
             plain = i.mnemonic in ("ldr", "ldp", "ld1") and kind in _BYTES and not a.index
-            for n, register in enumerate(_loaded(i)):
+            for n, register in enumerate(r for r in operand_registers(i.text) if r in i.writes):
                 if plain:
                     place = (at[0], at[1] + n * _BYTES[kind])
                     value = self.number("load", place, _BYTES[kind], memory)
@@ -101,21 +101,20 @@ class Machine:
         return chosen != opposite
 
 
-def _loaded(i: Instruction) -> list[str]:
-    """Registers that a load writes, in the order of its text."""
-    parts = split_operands(i.text.partition(" ")[2])
-    moved = [p for p in parts if not p.startswith(("[", "#"))]
-    return [r for p in moved for r in operand(i.text, p).registers if r in i.writes]
-
-
-def run(blocks: Sequence[Block], numbers: dict[Any, int], seed: int, disjoint: bool) -> Any:
+def run(
+    blocks: Sequence[Block],
+    numbers: dict[Any, int],
+    seed: int,
+    disjoint: bool,
+    most: int = MOST_STEPS,
+) -> Any:
     """Registers and memory after the last block, None if the way there is too long."""
     machine = Machine(seed, disjoint, numbers)
     at = steps = 0
     while at < len(blocks):
         block = blocks[at]
         steps += len(block.body) + 1
-        if steps > MOST_STEPS:
+        if steps > most:
             return None
         for instruction in block.body:
             machine.step(instruction)
