@@ -6,7 +6,7 @@ they are intrinsics of both instruction sets; what no row here takes falls to th
 
 from __future__ import annotations
 
-from qgen.targets import gemm_neon32, gemm_neon32_pairs, portable
+from qgen.targets import depthwise_neon32, gemm_neon32, gemm_neon32_pairs, portable
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.neon32 import NEON32, adapted
@@ -33,6 +33,7 @@ ARMV7A = Target(
             (
                 *gemm_neon32_pairs.KERNEL.rows(),
                 *gemm_neon32.KERNEL.rows(),
+                *depthwise_neon32.ROWS,
                 *DEPTHWISE_ROWS,
                 *POOL_ROWS,
                 *ELEMENTWISE_ROWS,

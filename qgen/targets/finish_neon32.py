@@ -6,8 +6,7 @@ Quad registers are written q, their halves d. A narrowed quad register is half o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from qgen.ir.linear import Linear
 from qgen.ir.numerics import LOW_BITS
@@ -25,26 +24,22 @@ STRUCT = Helper("finish_quads", "helpers/finish_quads_neon32.c.j2")
 LANES = {"m0": 4, "flip": 16, "low": 16, "high": 16, "zero": 8}
 
 
-@dataclass(frozen=True)
-class Constants:
-    """Quad registers of the constants of an end: consecutive, as one VLDM loads them."""
+def quads(first: int) -> dict[str, int]:
+    """Quad register of each field of the struct, where one VLDM to `first` puts them."""
+    return {name: first + i for i, name in enumerate(LANES)}
 
-    first: int
 
-    def __getitem__(self, name: str) -> int:
-        return self.first + list(LANES).index(name)
-
-    def load(self, finish: Finish) -> str:
-        """Registers to load from the start of the struct; empty where an end reads none."""
-        wanted = {
-            "m0": finish.immediate is not None,
-            "flip": finish.flip,
-            "low": finish.low,
-            "high": finish.high,
-            "zero": not finish.unsigned,
-        }
-        used = [self[name] for name, needed in wanted.items() if needed]
-        return f"d{2 * self.first}-d{2 * max(used) + 1}" if used else ""
+def constant_registers(finish: Finish, at: Mapping[str, int]) -> str:
+    """Registers to load so that an end has the constants it reads; empty where it reads none."""
+    wanted = {
+        "m0": finish.immediate is not None,
+        "flip": finish.flip,
+        "low": finish.low,
+        "high": finish.high,
+        "zero": not finish.unsigned,
+    }
+    used = [at[name] for name, needed in wanted.items() if needed and name in at]
+    return f"d{2 * min(at.values())}-d{2 * max(used) + 1}" if used else ""
 
 
 def ends(op: Linear, rounding: Rounding) -> Ends:
@@ -54,7 +49,12 @@ def ends(op: Linear, rounding: Rounding) -> Ends:
 
 
 def finish_lines(
-    finish: Finish, sums: Sequence[Sums], free: Sequence[int], at: Constants, load: Sequence[str]
+    finish: Finish,
+    sums: Sequence[Sums],
+    free: Sequence[int],
+    at: Mapping[str, int],
+    load: Sequence[str] = (),
+    late: Sequence[str] = (),
 ) -> tuple[Lines, int]:
     """Lines from 1, 2 or 4 vectors of 4 sums to bytes, and the quad register that holds them.
 
@@ -62,8 +62,9 @@ def finish_lines(
         sums: quad registers of vectors in the order of the bytes; with an immediate only `value`
             is read, else shift registers may be overwritten.
         free: quad registers that may be overwritten: at least 4, and one beside the second pair.
-        at: registers of constants, which may be those of parameters.
+        at: quad registers of constants, which may be those of parameters.
         load: lines that load them, put behind the last use of parameters.
+        late: the same, put where only the first half of `sums` holds results.
     """
     lines = [] if finish.immediate is None else [*load]
     if finish.multiply:
@@ -74,6 +75,7 @@ def finish_lines(
     # Eight results of 16 bits in the first register of each pair, then sixteen in the first of all.
     first = sums[0].value
     lines += [_narrow(finish, s.value, 2 * first + i) for i, s in enumerate(sums)]
+    lines += late
     wide = range(first, first + (len(sums) + 1) // 2)
     if not finish.unsigned:
         lines += [f"vqadd.s16 q{w}, q{w}, q{at['zero']}" for w in wide]
@@ -86,7 +88,9 @@ def _shifts(sums: Sequence[Sums]) -> list[int]:
     return list(dict.fromkeys(s.shift for s in sums))
 
 
-def _twice(finish: Finish, sums: Sequence[Sums], free: Sequence[int], at: Constants) -> list[str]:
+def _twice(
+    finish: Finish, sums: Sequence[Sums], free: Sequence[int], at: Mapping[str, int]
+) -> list[str]:
     """(Q3): the high half of the doubled product, then a rounding shift."""
     lines: list[str] = []
     if finish.left:
@@ -148,7 +152,7 @@ def _narrow(finish: Finish, value: int, to: int) -> str:
     return f"vqmov{sign}n.s32 d{to}, q{value}"
 
 
-def _clamp(finish: Finish, result: int, at: Constants, halves: int) -> list[str]:
+def _clamp(finish: Finish, result: int, at: Mapping[str, int], halves: int) -> list[str]:
     # A clamp is in int8: unsigned results are brought there first, or stay and compare unsigned.
     kind = "u8" if finish.unsigned and not finish.flip else "s8"
 

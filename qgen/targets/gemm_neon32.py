@@ -16,7 +16,7 @@ from qgen.ir.linear import Linear
 from qgen.ir.types import Array, Rounding
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.finish import Finish, plan_finish
-from qgen.targets.finish_neon32 import Constants, ends, finish_lines
+from qgen.targets.finish_neon32 import constant_registers, ends, finish_lines, quads
 from qgen.targets.fold import fold_zero_points
 from qgen.targets.matmul import MatrixKernel
 from qgen.targets.neon32 import NEON32
@@ -31,7 +31,7 @@ DEEP = STEP // LANES  # products of one step that meet in a lane
 INT16_MAX = 2**15 - 1
 
 # Over parameters that are used up.
-CONSTANTS = Constants(3)
+CONSTANTS = quads(3)
 
 
 def register_plan(rows: int) -> RegPlan:
@@ -159,7 +159,8 @@ def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
     values = acc[::CHANNELS]
     # The first of b may hold the factor, which is used up by then.
     free = [*(r for r in acc if r not in values), regs["b"][0]]
-    load = load_lines(CONSTANTS.load(finish))
+    load = load_lines(constant_registers(finish, CONSTANTS), table=rows > 1)
+    inputs = ["table"] if rows > 1 else ["row", "ends", *(["sums"] if packed.row_sums else [])]
     sums = [Sums(value, 1, 2, 3) for value in values]
     end, result = finish_lines(finish, sums, free, CONSTANTS, load)
     return Helper(
@@ -175,9 +176,7 @@ def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
             "parameters": parameters,
             "result": result,
             "end": end,
-            **operands(
-                [f"a{i}" for i in range(rows)], rows, regs, *(["sums"] if packed.row_sums else [])
-            ),
+            **operands([f"a{i}" for i in range(rows)], rows, regs, inputs),
         },
     )
 
@@ -191,23 +190,30 @@ def traits(packed: Packed, step: int) -> list[str]:
     return [*found, *packed.finish.traits]
 
 
-def load_lines(registers: str) -> list[str]:
-    """Lines that load `registers` from the struct of the end."""
-    return [f"vldm %[ends], {{{registers}}}"] if registers else []
+def load_lines(registers: str, *, table: bool = False) -> list[str]:
+    """Lines that load `registers` from the struct of the end, which a table may point to."""
+    if not registers:
+        return []
+    pointer = ["ldr %[left], [%[table], #4]"] if table else []
+    return [*pointer, f"vldm %[{'left' if table else 'ends'}], {{{registers}}}"]
 
 
-def operands(left: Sequence[str], rows: int, regs: RegPlan, *more: str) -> dict[str, list[str]]:
-    """Operands and clobbers of the asm statement; a frame pointer leaves registers for twelve.
+def operands(
+    left: Sequence[str], rows: int, regs: RegPlan, inputs: Sequence[str] = ("row", "ends")
+) -> dict[str, list[str]]:
+    """Operands and clobbers of the asm statement: no more than nine.
+
+    Thumb code with a frame pointer and a pointer to a table of globals has none to spare.
 
     Args:
         left: pointers to the left factor.
         rows: rows of the result.
-        more: inputs beside those of every kernel.
+        inputs: what the statement only reads.
     """
     changed = [*left, *(f"y{i}" for i in range(rows)), "w", "q", "blocks"]
     return {
         "outputs": [f'[{v}] "+&r"({v})' for v in changed] + ['[left] "=&r"(left)'],
-        "operands": [f'[{v}] "r"({v})' for v in ("row", "ends", *more)],
+        "operands": [f'[{v}] "r"({v})' for v in inputs],
         "clobbers": [f'"{c}"' for c in (*regs.clobbers, "cc", "memory")],
     }
 

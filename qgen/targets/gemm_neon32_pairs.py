@@ -14,7 +14,7 @@ from qgen.ir.linear import Linear
 from qgen.ir.types import Array, Rounding
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.finish import plan_finish
-from qgen.targets.finish_neon32 import Constants, ends, finish_lines
+from qgen.targets.finish_neon32 import constant_registers, ends, finish_lines, quads
 from qgen.targets.fold import fold_zero_points
 from qgen.targets.gemm_neon32 import (
     DEEP,
@@ -39,7 +39,7 @@ CHANNELS = 8
 STEP = 16
 GROUP = 4  # products of a row in a half register, and so lanes in which they meet
 # Over parameters that are used up.
-CONSTANTS = Constants(3)
+CONSTANTS = quads(3)
 # Channels of four sums as the kernel has them: of rows 0, 1, 0, 1.
 ORDER = np.array([0, 1, 1, 0])
 
@@ -111,7 +111,7 @@ def helper(rows: int, packed: Packed, rounding: Rounding, op: Linear) -> Helper:
     values, free = acc[::2], acc[1::2]
     # Parameters lie in q0-q3 and q4-q7: bias and row-sum factor, then M0 and shift.
     sums = [Sums(value, i, 4 + i, 0) for i, value in enumerate(values)]
-    load = load_lines(CONSTANTS.load(finish))
+    load = load_lines(constant_registers(finish, CONSTANTS))
     end, result = finish_lines(finish, sums, free, CONSTANTS, load)
     return Helper(
         "_".join([f"mlal_{rows}x{CHANNELS}", *traits(packed, STEP)]),
