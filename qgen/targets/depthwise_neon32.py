@@ -22,7 +22,7 @@ from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.finish_neon32 import finish_lines
 from qgen.targets.fold import overflow_reason
 from qgen.targets.neon import finish_vars
-from qgen.targets.neon32 import NEON32
+from qgen.targets.neon32 import NEON32, STATE
 from qgen.targets.requantize_asm import Lines, Sums
 from qgen.targets.spec import QUADS, Constant, Helper, KernelSpec, Prepared, RegPlan
 
@@ -291,7 +291,7 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
         constants={
             "q": Constant(np.stack(words), "per block: weights, bias and what the end reads")
         },
-        helpers=(helper,),
+        helpers=(STATE, helper),
         vars=portable.image_vars(op)
         | finish_vars(op)
         | block_vars(op.channels, LANES)

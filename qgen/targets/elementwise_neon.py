@@ -29,7 +29,8 @@ from qgen.targets.neon import (
 )
 from qgen.targets.spec import Helper, KernelSpec, Prepared
 
-FIXED_POINT = Helper("fixed_point_s32", "helpers/fixedpoint_neon.c.j2", portable.FIXED_POINT.vars)
+FIXED_POINT = Helper("fixed_point_s32", "helpers/fixedpoint_neon.c.j2")
+NEWTON = Helper("newton_s32", "helpers/newton_neon.c.j2", portable.FIXED_POINT.vars)
 Prepare = Callable[[Any, Rounding], Prepared]
 
 
@@ -99,7 +100,7 @@ def _lookup(op: Op, rounding: Rounding) -> Prepared:
 def _sigmoid(bits: int) -> Prepare:
     def prepare(op: Sigmoid, rounding: Rounding) -> Prepared:
         prepared = _flat(op, rounding, {"x": op.m_x}, {"x": "v"})
-        return replace(prepared, helpers=(*prepared.helpers, FIXED_POINT, exp_helper(bits)))
+        return replace(prepared, helpers=(*prepared.helpers, FIXED_POINT, NEWTON, exp_helper(bits)))
 
     return prepare
 

@@ -19,7 +19,7 @@ from qgen.targets.finish import Finish, plan_finish
 from qgen.targets.finish_neon32 import constant_registers, ends, finish_lines, quads
 from qgen.targets.fold import fold_zero_points
 from qgen.targets.matmul import MatrixKernel
-from qgen.targets.neon32 import NEON32
+from qgen.targets.neon32 import NEON32, STATE
 from qgen.targets.requantize_asm import Sums
 from qgen.targets.spec import QUADS, Helper, RegPlan
 
@@ -237,4 +237,5 @@ KERNEL = MatrixKernel(
     notes=notes,
     registers=register_plan,
     ends=ends,
+    before=(STATE,),
 )

@@ -30,7 +30,7 @@ from qgen.targets.gemm_neon32 import (
     widths,
 )
 from qgen.targets.matmul import Arrangement, MatrixKernel
-from qgen.targets.neon32 import NEON32
+from qgen.targets.neon32 import NEON32, STATE
 from qgen.targets.requantize_asm import Sums
 from qgen.targets.spec import QUADS, Helper, RegPlan
 
@@ -167,5 +167,6 @@ KERNEL = MatrixKernel(
     registers=register_plan,
     ends=ends,
     refuses=refuses,
+    before=(STATE,),
     arrange=arrange,
 )

@@ -83,6 +83,7 @@ class MatrixKernel:
         ends: the constants of the kernel's end.
         most_rows: rows of a tile.
         refuses: what else an op must have, as in `KernelSpec`.
+        before: helpers that the kernel's own need.
         arrange: how the rows of a tile are laid out first, None if they stay as they are.
     """
 
@@ -98,6 +99,7 @@ class MatrixKernel:
     fewest_rows: int = 1
     most_rows: int = 4
     refuses: Callable[[Linear, Rounding], str] = _nothing
+    before: tuple[Helper, ...] = ()
     arrange: Callable[[Any], Arrangement | None] = _as_they_are
 
     def rows(self) -> tuple[KernelSpec, ...]:
@@ -149,6 +151,7 @@ def _product(
     run: int,
     padded: bool = False,
     cut: bool = False,
+    inside: bool = True,
     image: Mapping[str, Any] = NO_IMAGE,
 ) -> Prepared:
     """What conv2d and fully_connected have in common once they are a matrix product.
@@ -158,6 +161,7 @@ def _product(
         gather: rows are copied into scratch first, `run` bytes at a time.
         padded: some of them lie in padding.
         cut: padding may cut a run.
+        inside: the image is large enough that it does not cut every run.
     """
     rounding = op.rounding(rounding)
     packed = kernel.pack(op, rounding)
@@ -174,13 +178,13 @@ def _product(
         (ends.struct, True),
         (FILL, gather and (incomplete or padded)),
         (GATHER, gather and (cut or run > LONGEST_UNROLLED)),
-        (unrolled, gather and run <= LONGEST_UNROLLED),
+        (unrolled, gather and run <= LONGEST_UNROLLED and (inside or not cut)),
         (TOTAL, packed.row_sums and not arranged),
         (ROW_SUM, packed.row_sums and not arranged),
         (instance, True),
     )
     helpers = tuple(helper for helper, needed in wanted if needed)
-    helpers += (arranged.helper,) if arranged else ()
+    helpers = (*kernel.before, *helpers, *((arranged.helper,) if arranged else ()))
     values = {
         "ends": ends,
         "arrange": arranged,
@@ -191,6 +195,7 @@ def _product(
         "gather": gather,
         "row_bytes": depth,
         "run": run,
+        "inside": inside,
         "unrolled": unrolled.name if run <= LONGEST_UNROLLED else "",
         "depth_in": op.weight_matrix().shape[0],
         "kernel": instance.name,
@@ -242,6 +247,7 @@ def _conv2d(kernel: MatrixKernel, op: Conv2D, rounding: Rounding) -> Prepared:
         run=win.w.kernel * channels if whole else channels,
         padded=win.padded,
         cut=win.padded and whole,
+        inside=all(axis.size >= axis.extent for axis in (win.h, win.w)),
         image=image,
     )
 

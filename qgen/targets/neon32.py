@@ -14,6 +14,9 @@ from qgen.targets.spec import Helper, KernelSpec, Prepared
 
 NEON32 = frozenset({"neon", "armv7"})
 
+# Before the kernels in assembly.
+STATE = Helper("state", "helpers/state_neon32.c.j2")
+
 # By the name of the helper that each stands in for.
 HELPERS: Mapping[str, Helper] = {
     name: Helper(name, f"helpers/{name}_neon32.c.j2")
