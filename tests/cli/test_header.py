@@ -14,7 +14,11 @@ from qgen.frontend.printer import save
 from qgen.verify.harness import WARNINGS
 from tests.models import forked, tiny
 
-ALL_COMPILERS = ("gcc", "clang", "aarch64-linux-gnu-gcc", "clang --target=aarch64-linux-gnu")
+ALL_COMPILERS = (
+    "gcc", "clang", "aarch64-linux-gnu-gcc", "clang --target=aarch64-linux-gnu",
+    "arm-linux-gnueabihf-gcc -mfpu=neon", "arm-linux-gnueabihf-gcc -mfpu=neon -marm",
+    "clang --target=arm-linux-gnueabihf -mfpu=neon",
+)  # fmt: skip
 COMPILERS = [c for c in ALL_COMPILERS if shutil.which(c.split()[0])]
 CXX_WARNINGS = [w for w in WARNINGS if w != "-Wstrict-prototypes"]
 DIALECTS = {
@@ -47,7 +51,8 @@ def build(compiler: str, *words: str, folder: Path) -> None:
 def test_compiles_without_warnings(tmp_path: Path, compiler: str, dialect: str, model: str) -> None:
     if dialect == "c++17" and not _has_cxx(compiler):
         pytest.skip(f"{compiler} is installed without C++")
-    made(tmp_path, "aarch64" if "aarch64" in compiler else "portable")
+    targets = {"aarch64": "aarch64", "arm-linux": "armv7a"}
+    made(tmp_path, next((t for word, t in targets.items() if word in compiler), "portable"))
     for optimize in ("-O0", "-O2", "-Os"):
         source = tmp_path / "use.c"
         source.write_text(f'#define {model.upper()}_IMPLEMENTATION\n#include "{model}.h"\n')

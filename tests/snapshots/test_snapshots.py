@@ -54,6 +54,13 @@ def pointwise() -> Op:
     )  # fmt: skip
 
 
+def eight() -> Op:
+    return Conv2D(
+        x=t("x", 1, 2, 3, 24, zero=-3), w=ramp("w", 8, 1, 1, 24), b=bias(8),
+        out=t("y", 1, 2, 3, 8, zero=-128), activation=Activation.RELU,
+    )  # fmt: skip
+
+
 def image() -> Op:
     return Conv2D(
         x=t("x", 1, 5, 5, 3, zero=-128), w=ramp("w", 4, 3, 3, 3), b=bias(4), stride=(2, 2),
@@ -114,8 +121,10 @@ def header(machine: str) -> str:
 
 SNAPSHOTS: dict[str, Callable[[], str]] = {
     "conv2d_1x1.aarch64.c": lambda: kernel(pointwise(), "aarch64"),
+    "conv2d_1x1.armv7a.c": lambda: kernel(eight(), "armv7a"),
     "conv2d_3x3.portable.c": lambda: kernel(image(), "portable"),
     "depthwise_conv2d.aarch64.c": lambda: kernel(depthwise(), "aarch64"),
+    "depthwise_conv2d.armv7a.c": lambda: kernel(depthwise(), "armv7a"),
     "depthwise_conv2d.portable.c": lambda: kernel(depthwise(), "portable"),
     "depthwise_multiplier.aarch64.c": lambda: kernel(multiplied(), "aarch64"),
     "fully_connected.aarch64.c": lambda: kernel(fully_connected(), "aarch64"),

@@ -18,7 +18,7 @@ from qgen.targets import machine as chosen
 from qgen.targets.aarch64 import AARCH64
 from qgen.targets.portable import PORTABLE, broadcast_strides
 from qgen.targets.requantize_asm import Sums, requantize_lines
-from qgen.targets.spec import FEATURES, KernelSpec, Prepared, RegPlan, Target, implied
+from qgen.targets.spec import FEATURES, QUADS, KernelSpec, Prepared, RegPlan, Target, implied
 from tests.ir.raising import raise_statements, reached
 
 
@@ -67,6 +67,7 @@ BAD: list[tuple[str, Callable[[], object]]] = [
     (r"overlaps or leaves v0\.\.v31", lambda: RegPlan({"a": (0, 1), "b": (1,)})),
     (r"overlaps or leaves v0\.\.v31", lambda: RegPlan({"a": (32,)})),
     (r"overlaps or leaves v0\.\.v31", lambda: RegPlan({"a": (0, 0)})),
+    (r"overlaps or leaves q0\.\.q15", lambda: RegPlan({"a": (16,)}, QUADS)),
     (
         "no kernel of target toy computes clamp 'y'; one: too few; two: too many",
         lambda: machine(row("one", reason="too few"), row("two", reason="too many")).select(
@@ -117,6 +118,8 @@ def test_clobbers_come_from_the_plan() -> None:
     plan = RegPlan({"b": (7, 4), "acc": (16,)})
     assert plan.clobbers == ("v4", "v7", "v16")
     assert str(plan) == "b v7-v4 | acc v16" and plan["acc"] == (16,)
+    quads = RegPlan({"b": (7, 4), "acc": (15,)}, QUADS)
+    assert quads.clobbers == ("q4", "q7", "q15") and str(quads) == "b q7-q4 | acc q15"
 
 
 @pytest.mark.parametrize("rows", [1, 4])
