@@ -1,8 +1,8 @@
 """armv7a: 32-bit Arm with NEON (Cortex-A7, A8, A9, A15 and every later core that runs AArch32).
 
-Matrix products (`gemm_neon32_pairs.py`, `gemm_neon32.py`) and 3 x 3 depthwise convolutions are inline
-assembly, the rest the rows of 64-bit Arm as far as they are intrinsics of both instruction sets;
-what no row here takes falls to the portable rows.
+Matrix products (`gemm_neon32_pairs.py`, `gemm_neon32.py`) and 3 x 3 depthwise convolutions are
+inline assembly, the rest the rows of 64-bit Arm as far as they are intrinsics of both instruction
+sets; what no row here takes falls to the portable rows.
 """
 
 from __future__ import annotations
