@@ -303,8 +303,12 @@ def prepare(op: Linear, rounding: Rounding) -> Prepared:
     packed = pack(op, op.rounding(rounding))
     assert packed is not None
     instance = helper(packed)
-    wanted = ((FINISH_CONSTANTS, True), (TOTAL, packed.row_sums),
-        (ROW_SUM, packed.row_sums), (instance, True))
+    wanted = (
+        (FINISH_CONSTANTS, True),
+        (TOTAL, packed.row_sums),
+        (ROW_SUM, packed.row_sums),
+        (instance, True),
+    )
     depth = packed.turns * packed.steps * STEP
     runs_of = 1 + int(packed.fresh.sum()) / packed.fresh.shape[0] / packed.turns
     sums = "row sums for channels whose w - Zw leaves int8" if packed.row_sums else "no row sums"

@@ -208,5 +208,3 @@ def test_assembly_names_no_register_outside_the_plan(rows: int, rounding: Roundi
         asm = gemm.assembly(rows, gemm.pack(op, rounding))
         for part in (asm.start, asm.deep, asm.shallow, *asm.tails, asm.sums, asm.load, asm.end):
             assert set(re.findall(r"\b[vqds](\d+)\b", " ".join(part.lines))) <= plan
-
-
