@@ -20,8 +20,9 @@ typedef struct t_finish {
 } t_finish;
 
 /* Copy bytes, flipping their top bits where the source is uint8. Rows of a patch are short: 16 or 8
- * at a time, the last overlapping; the empty asm keeps the compiler from calling memcpy. */
-static void t_gather(int8_t *to, const void *from, int32_t bytes, int8_t flip)
+ * at a time, the last overlapping; the empty asm keeps the compiler from calling memcpy. Not inlined:
+ * gcc 12 sees more turns of the loop of bytes than there can be. */
+T_OP static void t_gather(int8_t *to, const void *from, int32_t bytes, int8_t flip)
 {
     const int8_t *f = (const int8_t *)from;
     const int8x16_t top = vdupq_n_s8(flip);
