@@ -61,6 +61,14 @@ def eight() -> Op:
     )  # fmt: skip
 
 
+def tiled() -> Op:
+    """12 rows and 9 channels: tiles of 8 and 4 rows, a block that overlaps its neighbour."""
+    return Conv2D(
+        x=t("x", 1, 3, 4, 24, zero=-3), w=ramp("w", 9, 1, 1, 24), b=bias(9),
+        out=t("y", 1, 3, 4, 9, zero=-128), activation=Activation.RELU,
+    )  # fmt: skip
+
+
 def image() -> Op:
     return Conv2D(
         x=t("x", 1, 5, 5, 3, zero=-128), w=ramp("w", 4, 3, 3, 3), b=bias(4), stride=(2, 2),
@@ -122,6 +130,8 @@ def header(machine: str) -> str:
 SNAPSHOTS: dict[str, Callable[[], str]] = {
     "conv2d_1x1.aarch64.c": lambda: kernel(pointwise(), "aarch64"),
     "conv2d_1x1.armv7a.c": lambda: kernel(eight(), "armv7a"),
+    "conv2d_1x1.aarch64+dotprod.c": lambda: kernel(tiled(), "aarch64+dotprod"),
+    "conv2d_1x1.aarch64+i8mm.c": lambda: kernel(tiled(), "aarch64+i8mm"),
     "conv2d_3x3.portable.c": lambda: kernel(image(), "portable"),
     "depthwise_conv2d.aarch64.c": lambda: kernel(depthwise(), "aarch64"),
     "depthwise_conv2d.armv7a.c": lambda: kernel(depthwise(), "armv7a"),
