@@ -16,7 +16,7 @@ AARCH64_I8MM = replace(
     toolchain=replace(
         AARCH64_DOTPROD.toolchain,
         name="aarch64+i8mm",
-        flags=("-march=armv8.6-a+i8mm",),
+        flags=("-march=armv8.6-a+dotprod+i8mm",),
         emulator=("qemu-aarch64", "-cpu", "max"),
         probe='__asm__("smmla v0.4s, v1.16b, v2.16b");',
         needs="gcc >= 10 or clang >= 11 for 64-bit Arm",
