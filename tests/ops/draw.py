@@ -11,6 +11,7 @@ import numpy as np
 
 from qgen.errors import Loc
 from qgen.ir.types import Activation, Array, DType, Padding, QParams, Tensor, TensorType
+from qgen.ir.windows import Pads
 
 T = TypeVar("T")
 EIGHT_BIT = (DType.U8, DType.I8)
@@ -95,6 +96,26 @@ class Draw:
         return self.choose(tuple(Activation))
 
 
+def weight_values(d: Draw, kind: DType, zero: int, shape: tuple[int, ...], axis: int) -> Array:
+    """Weights as networks have them, and those that leave the lanes of a kernel."""
+    style = d.choose((0, 0, 1, 1, 2, 3, 4))
+    if style == 0:  # the pairs that overflow an int16 lane
+        low = d.values(kind, shape)
+        return np.where(d.rng.random(shape) < 0.8, kind.min, low).astype(kind.numpy)
+    if style == 1:  # trained weights: most are near the zero point
+        near = zero + d.rng.normal(0, d.choose((6, 20)), shape)
+        return np.clip(np.round(near), kind.min, kind.max).astype(kind.numpy)
+    if style == 2:  # one channel spans the type, the others do not
+        near = np.clip(zero + d.rng.integers(-9, 10, shape), kind.min, kind.max)
+        channel: list[Any] = [slice(None)] * len(shape)
+        channel[axis] = d.integer(0, shape[axis] - 1)
+        near[tuple(channel)] = d.values(kind, near[tuple(channel)].shape)
+        return near.astype(kind.numpy)
+    if style == 3:
+        return d.choose((np.full(shape, kind.min), np.full(shape, kind.max))).astype(kind.numpy)
+    return d.values(kind, shape)
+
+
 def scaled(t: Tensor, factor: float) -> Tensor:
     """`t` with its scales multiplied."""
     assert t.type.quant
@@ -109,3 +130,30 @@ def regular(d: Draw) -> tuple[tuple[int, int], dict[str, Any], tuple[int, int], 
     size = (d.integer(1, 5), step * d.choose((4, 8, 12, 20)))
     attributes = {"stride": (step, step), "padding": Padding.SAME}
     return kernel, attributes, size, d.choose((3, 8, 16, 16, 32))
+
+
+# Kernel, attributes, shape of the input and output channels of what some kernels are made for.
+Style = tuple[tuple[int, int], dict[str, Any], tuple[int, ...], int]
+MANY = (8, 9, 16, 21)
+
+
+def pixel(d: Draw) -> Style:
+    """One pixel of many channels: one row times a matrix."""
+    return (1, 1), {}, (1, 1, 1, d.long()), d.choose(MANY)
+
+
+def pointwise(d: Draw) -> Style:
+    """Pixels of few channels, in whole vectors."""
+    shape = (d.integer(1, 2), d.integer(1, 4), d.integer(4, 9), 8 * d.integer(1, 8))
+    return (1, 1), {}, shape, d.choose(MANY)
+
+
+def first_layer(d: Draw) -> Style:
+    """Many pixels of 1 to 4 channels."""
+    kernel = d.choose(((3, 3), (3, 3), (2, 3), (5, 4), (10, 4)))
+    size = (kernel[0] + d.integer(0, 7), kernel[1] + d.integer(3, 17))
+    attributes = {
+        "stride": (d.integer(1, 2), d.integer(1, 2)),
+        "padding": d.choose((Padding.SAME, Padding.VALID, Pads(1, 1, 1, 1))),
+    }
+    return kernel, attributes, (d.integer(1, 2), *size, d.integer(1, 4)), d.choose(MANY)

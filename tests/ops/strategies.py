@@ -35,33 +35,14 @@ from qgen.ir.ops.softmax import Softmax
 from qgen.ir.ops.sub import Sub
 from qgen.ir.ops.tanh import Tanh
 from qgen.ir.sigmoid import Method
-from qgen.ir.types import Array, DType, Padding, QParams, Rounding, Tensor, TensorType
+from qgen.ir.types import DType, Padding, QParams, Rounding, Tensor, TensorType
 from qgen.ir.windows import Pads
-from tests.ops.draw import Draw, regular, scaled
+from tests.ops.draw import Draw, first_layer, pixel, pointwise, regular, scaled, weight_values
 
 KERNELS = ((1, 1), (1, 1), (1, 1), (3, 3), (3, 3), (2, 3), (1, 4), (5, 1), (2, 2), (5, 5))
 
 
 # -- linear ops ----------------------------------------------------------------------------------
-
-
-def _weight_values(d: Draw, kind: DType, zero: int, shape: tuple[int, ...], axis: int) -> Array:
-    style = d.choose((0, 0, 1, 1, 2, 3, 4))
-    if style == 0:  # the pairs that overflow an int16 lane
-        low = d.values(kind, shape)
-        return np.where(d.rng.random(shape) < 0.8, kind.min, low).astype(kind.numpy)
-    if style == 1:  # trained weights: most are near the zero point
-        near = zero + d.rng.normal(0, d.choose((6, 20)), shape)
-        return np.clip(np.round(near), kind.min, kind.max).astype(kind.numpy)
-    if style == 2:  # one channel spans the type, the others do not
-        near = np.clip(zero + d.rng.integers(-9, 10, shape), kind.min, kind.max)
-        channel: list[Any] = [slice(None)] * len(shape)
-        channel[axis] = d.integer(0, shape[axis] - 1)
-        near[tuple(channel)] = d.values(kind, near[tuple(channel)].shape)
-        return near.astype(kind.numpy)
-    if style == 3:
-        return d.choose((np.full(shape, kind.min), np.full(shape, kind.max))).astype(kind.numpy)
-    return d.values(kind, shape)
 
 
 def _linear(d: Draw, x: Tensor, shape: tuple[int, ...], axis: int) -> dict[str, Any]:
@@ -73,7 +54,7 @@ def _linear(d: Draw, x: Tensor, shape: tuple[int, ...], axis: int) -> dict[str, 
     channels = shape[axis]
     per_channel = d.chance(0.5)
     scales = tuple(d.log(-10, -4) for _ in range(channels if per_channel else 1))
-    data = _weight_values(d, kind, zero, shape, axis)
+    data = weight_values(d, kind, zero, shape, axis)
     if hard:
         zero = d.choose((0, 127, 255))
         data = d.rng.choice(np.array((0, 255), np.uint8), shape, p=(0.7, 0.3))
@@ -136,23 +117,8 @@ def _built(cls: type[Op], d: Draw, kind: DType, scale: float | None, **fields: A
 
 def conv2d(d: Draw) -> Op:
     style = d.integer(0, 9)
-    if style < 2:  # one pixel
-        attributes, kernel = {}, (1, 1)
-        shape = (1, 1, 1, d.long())
-        channels = d.choose((8, 9, 16, 21))
-    elif style < 4:  # products of few inputs: whole vectors of channels
-        attributes, kernel = {}, (1, 1)
-        shape = (d.integer(1, 2), d.integer(1, 4), d.integer(4, 9), 8 * d.integer(1, 8))
-        channels = d.choose((8, 9, 16, 21))
-    elif style < 6:  # first layers: many pixels of few channels
-        kernel = d.choose(((3, 3), (3, 3), (2, 3), (5, 4), (10, 4)))
-        size = (kernel[0] + d.integer(0, 7), kernel[1] + d.integer(3, 17))
-        attributes = {
-            "stride": (d.integer(1, 2), d.integer(1, 2)),
-            "padding": d.choose((Padding.SAME, Padding.VALID, Pads(1, 1, 1, 1))),
-        }
-        shape = (d.integer(1, 2), *size, d.integer(1, 4))
-        channels = d.choose((8, 9, 16, 21))
+    if style < 6:
+        kernel, attributes, shape, channels = (pixel, pointwise, first_layer)[style // 2](d)
     else:
         usual = d.chance(0.3)
         kernel, attributes, size, c = regular(d) if usual else (*_window(d, 3), d.channels())

@@ -94,17 +94,18 @@ def test_rows_of_many_steps(target: str) -> None:
 
 
 def reachable(target: Target) -> list[KernelSpec]:
-    """Rows that no earlier row hides: one without conditions, or one that need not be cheaper."""
-    fields = KernelSpec.__dataclass_fields__
-    never, unknown = fields["refuses"].default, fields["cost"].default
+    """Rows that no earlier row without conditions hides; those of earlier targets are theirs.
+
+    They stay in the table for what a target's own rows refuse, which may be nothing.
+    """
+    never = KernelSpec.__dataclass_fields__["refuses"].default
+    earlier = list(TARGETS.values())[: list(TARGETS).index(target.name)]
+    known = {row.name for t in earlier for row in reachable(t)}
     hidden: set[str] = set()
-    first: set[str] = set()
     rows = []
     for row in target.kernels:
-        if row.op not in hidden and (row.op not in first or row.cost is unknown):
+        if row.op not in hidden and row.name not in known:
             rows.append(row)
-        if row.cost is unknown:
-            first.add(row.op)
         if row.refuses is never:
             hidden.add(row.op)
     return rows
