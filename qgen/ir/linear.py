@@ -162,6 +162,10 @@ class Linear(Op):
         """Inputs x that drive accumulators to the bound; see `extremes`."""
         raise NotImplementedError(type(self).__name__)
 
+    def show(self, patch: Array, rng: np.random.Generator) -> Array:
+        """A value of x of which some output sees `patch` [K]; the rest is random or the same."""
+        raise NotImplementedError(type(self).__name__)
+
     def widest_channels(self, count: int) -> list[int]:
         """Output channels with the largest sum of |w - Z_w|, where the bound is reached."""
         order = np.argsort(-np.abs(self.weight_matrix()).sum(axis=0), kind="stable")

@@ -55,6 +55,7 @@ class Packed:
         deep: [block][step], whether the 4 products of a step fit.
         row_sums: some channel needs the sum of its input row, (Q15).
         lane_bound: largest |int16 lane| that any input can produce.
+        extremes: inputs [K] that drive a lane there, one of them from above, one from below.
         finish: the end of the op.
     """
 
@@ -66,6 +67,7 @@ class Packed:
     deep: Array
     row_sums: bool
     lane_bound: int
+    extremes: tuple[Array, ...]
     finish: Finish
 
     @property
@@ -86,6 +88,10 @@ def pack(op: Linear, rounding: Rounding) -> Packed:
     blocks = [w[:, s : s + CHANNELS] for s in starts]
     pairs = 2 if max(lane_bound(b, 2) for b in blocks) <= INT16_MAX else 1
     deep = np.array([deep_steps(b) for b in blocks], bool).reshape(len(blocks), row // STEP)
+    bounds = [0] * channels
+    for start, block, d in zip(starts, blocks, deep, strict=True):
+        for j in range(CHANNELS):
+            bounds[start + j] = widest(block[:, j : j + 1], d, pairs)
     rows = [*finish.rows] + ([factor] if factor.any() else [])
     parts = [by_blocks([bias], starts, CHANNELS).reshape(len(starts), -1)]
     parts.append(np.stack([flag_words(d) for d in deep]))
@@ -99,7 +105,8 @@ def pack(op: Linear, rounding: Rounding) -> Packed:
         pairs=pairs,
         deep=deep,
         row_sums=bool(factor.any()),
-        lane_bound=max(widest(b, d, pairs) for b, d in zip(blocks, deep, strict=True)),
+        lane_bound=max(bounds),
+        extremes=extremes(w[:k, int(np.argmax(bounds))]),
         finish=finish,
     )
 
@@ -134,6 +141,12 @@ def lane_range(runs: Array) -> tuple[Array, Array]:
     up = np.where(runs < 0, -128 * runs, 127 * runs).sum(axis=1)
     down = np.where(runs > 0, -128 * runs, 127 * runs).sum(axis=1)
     return down, up
+
+
+def extremes(channel: Array) -> tuple[Array, ...]:
+    """Inputs as int8 at which every lane of a channel's weights [K] is at an end of its range."""
+    up = np.where(channel > 0, 127, -128).astype(np.int8)
+    return up, np.where(channel > 0, -128, 127).astype(np.int8)
 
 
 def _magnitude(runs: Array) -> Array:

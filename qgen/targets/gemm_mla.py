@@ -18,7 +18,7 @@ from qgen.ir.types import Array, Rounding
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.finish import Constants, Finish, finish_lines, load_lines, plan_finish
 from qgen.targets.fold import fold_input_zero
-from qgen.targets.gemm import INT16_MAX, flag_words, lane_range
+from qgen.targets.gemm import INT16_MAX, extremes, flag_words, lane_range
 from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
 from qgen.targets.spec import Helper, RegPlan
@@ -49,6 +49,7 @@ class Packed:
         grain: products between two points where a lane may be added to int32.
         fresh: [block][K / grain], whether int16 lanes start anew there.
         lane_bound: largest |int16 lane| that any input can produce.
+        extremes: inputs [K] that drive a lane there, one of them from above, one from below.
         finish: the end of the op.
     """
 
@@ -58,6 +59,7 @@ class Packed:
     grain: int
     fresh: Array
     lane_bound: int
+    extremes: tuple[Array, ...]
     finish: Finish
 
     @property
@@ -75,6 +77,9 @@ def pack(op: Linear, rounding: Rounding) -> Packed:
     blocks = [weights[:, s : s + CHANNELS] for s in starts]
     grain = grain_of(weights)
     found = [runs(b, grain) for b in blocks]
+    bounds = np.stack([bound for _, bound in found])
+    block, lane = np.unravel_index(int(bounds.argmax()), bounds.shape)
+    widest = starts[int(block)] + int(lane)
     # The first bit is not tested: the first product of a block is always alone.
     flags = [flag_words(fresh[1:]) for fresh, _ in found]
     parts = [by_blocks([bias], starts, CHANNELS).reshape(len(starts), -1), np.stack(flags)]
@@ -86,7 +91,8 @@ def pack(op: Linear, rounding: Rounding) -> Packed:
         row=k,
         grain=grain,
         fresh=np.stack([fresh for fresh, _ in found]),
-        lane_bound=max(bound for _, bound in found),
+        lane_bound=int(bounds.max()),
+        extremes=extremes(weights[:, widest]),
         finish=finish,
     )
 
@@ -101,18 +107,18 @@ def grain_of(weights: Array) -> int:
     return 0
 
 
-def runs(block: Array, grain: int) -> tuple[Array, int]:
-    """(Q16) Where lanes of [K][8] weights start anew, per `grain` products, and their bound."""
+def runs(block: Array, grain: int) -> tuple[Array, Array]:
+    """(Q16) Where lanes of [K][8] weights start anew, per `grain` products, and their bounds."""
     downs, ups = lane_range(block.reshape(-1, grain, block.shape[1]))
     fresh = np.zeros(len(ups), bool)
     low = high = np.zeros(block.shape[1], np.int64)
-    widest = 0
+    widest = np.zeros(block.shape[1], np.int64)
     for i, (down, up) in enumerate(zip(downs, ups, strict=True)):
         low, high = low + down, high + up
         if i == 0 or high.max() > INT16_MAX or low.min() < -INT16_MAX - 1:
             fresh[i] = True
             low, high = down, up
-        widest = max(widest, int(high.max()), int(-low.min()) - 1)
+        widest = np.maximum(widest, np.maximum(high, -low - 1))
     return fresh, widest
 
 

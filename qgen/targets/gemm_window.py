@@ -17,7 +17,7 @@ from qgen.ir.types import Array, Rounding
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.finish import Constants, Finish, finish_lines, load_lines, plan_finish
 from qgen.targets.fold import fold_input_zero
-from qgen.targets.gemm import INT16_MAX, lane_range
+from qgen.targets.gemm import INT16_MAX, extremes, lane_range
 from qgen.targets.gemm_mla import CHANNELS, add_up
 from qgen.targets.requantize_asm import Lines, Sums
 from qgen.targets.spec import RegPlan
@@ -91,6 +91,7 @@ class Packed:
         parameters: int32 [block][words]: bias[8], and per channel what the end needs.
         starts: inputs at which int16 lanes start anew.
         lane_bound: largest |int16 lane| that any input can produce.
+        extremes: inputs [K] that drive a lane there, one of them from above, one from below.
         finish: the end of the op.
     """
 
@@ -98,6 +99,7 @@ class Packed:
     parameters: Array
     starts: tuple[int, ...]
     lane_bound: int
+    extremes: tuple[Array, ...]
     finish: Finish
 
     @property
@@ -111,24 +113,32 @@ def pack(op: Conv2D, rounding: Rounding) -> Packed:
     channels = weights.shape[1]
     finish = plan_finish(op, rounding)
     first = block_starts(channels, CHANNELS)
-    starts, bound = runs(weights)
+    starts, bounds = runs(weights)
+    widest = int(bounds.argmax())
     parts = by_blocks([bias, *finish.rows], first, CHANNELS).reshape(len(first), -1)
     blocks = [weights[:, s : s + CHANNELS].astype(np.int16).reshape(-1) for s in first]
-    return Packed(np.concatenate(blocks), parts.astype(np.int32), starts, bound, finish)
+    return Packed(
+        weights=np.concatenate(blocks),
+        parameters=parts.astype(np.int32),
+        starts=starts,
+        lane_bound=int(bounds[widest]),
+        extremes=extremes(weights[:, widest]),
+        finish=finish,
+    )
 
 
-def runs(weights: Array) -> tuple[tuple[int, ...], int]:
-    """(Q16) Inputs at which lanes of [K][channels] weights start anew, and their bound."""
+def runs(weights: Array) -> tuple[tuple[int, ...], Array]:
+    """(Q16) Inputs at which lanes of [K][channels] weights start anew, and their bounds."""
     downs, ups = lane_range(weights[:, None, :])
     starts: list[int] = []
     low = high = np.zeros(weights.shape[1], np.int64)
-    widest = 0
+    widest = np.zeros(weights.shape[1], np.int64)
     for k, (down, up) in enumerate(zip(downs, ups, strict=True)):
         low, high = low + down, high + up
         if k == 0 or high.max() > INT16_MAX or low.min() < -INT16_MAX - 1:
             starts.append(k)
             low, high = down, up
-        widest = max(widest, int(high.max()), int(-low.min()) - 1)
+        widest = np.maximum(widest, np.maximum(high, -low - 1))
     return tuple(starts), widest
 
 

@@ -24,7 +24,7 @@ from qgen.targets.finish import (
     plan_finish,
 )
 from qgen.targets.fold import fold_zero_points, overflow_reason
-from qgen.targets.gemm import INT16_MAX, lane_range
+from qgen.targets.gemm import INT16_MAX, extremes, lane_range
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, ROW_SUM, TOTAL, finish_vars
 from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
@@ -60,6 +60,7 @@ class Packed:
         fresh: [block][turns * points], whether lanes start anew at the points inside turns.
         row_sums: some channel needs the sum of the row, (Q15).
         lane_bound: largest |int16 lane| that any input can produce.
+        extremes: inputs [K] that drive a lane there, one of them from above, one from below.
         finish: the end of the op.
     """
 
@@ -71,6 +72,7 @@ class Packed:
     fresh: Array
     row_sums: bool
     lane_bound: int
+    extremes: tuple[Array, ...]
     finish: Finish
 
 
@@ -98,6 +100,8 @@ def pack(op: Linear, rounding: Rounding) -> Packed | None:
         parts.append(np.stack([point_bits(fresh) for fresh, _ in found]))
     if rows:
         parts.append(by_blocks(rows, starts, CHANNELS).reshape(len(starts), -1))
+    bounds = np.stack([bound for _, bound in found])
+    block, lane = np.unravel_index(int(bounds.argmax()), bounds.shape)
     order = [b.reshape(-1, STEP, CHANNELS).transpose(0, 2, 1).reshape(-1) for b in blocks]
     return Packed(
         weights=np.concatenate(order),
@@ -107,7 +111,8 @@ def pack(op: Linear, rounding: Rounding) -> Packed | None:
         grain=grain,
         fresh=np.stack([fresh for fresh, _ in found]),
         row_sums=bool(factor.any()),
-        lane_bound=max(bound for _, bound in found),
+        lane_bound=int(bounds.max()),
+        extremes=extremes(weights[:, starts[int(block)] + int(lane)]),
         finish=finish,
     )
 
@@ -134,13 +139,13 @@ def grain_of(block: Array, most: int) -> int:
     return 0
 
 
-def runs(block: Array, turn: int, grain: int) -> tuple[Array, int]:
-    """(Q16) Whether lanes start anew at each point inside turns of `turn` products; the bound."""
+def runs(block: Array, turn: int, grain: int) -> tuple[Array, Array]:
+    """(Q16) Whether lanes start anew at each point inside turns of `turn` products; bounds [8]."""
     downs, ups = _lanes(block, grain)
     points = turn // grain
     fresh = []
     low = high = np.zeros(downs.shape[1:], np.int64)
-    widest = 0
+    widest = np.zeros(block.shape[1], np.int64)
     for i, (down, up) in enumerate(zip(downs, ups, strict=True)):
         low, high = low + down, high + up
         anew = bool(high.max() > INT16_MAX or low.min() < -INT16_MAX - 1)
@@ -148,7 +153,7 @@ def runs(block: Array, turn: int, grain: int) -> tuple[Array, int]:
             low, high = down, up
         if i % points:
             fresh.append(anew)
-        widest = max(widest, int(high.max()), int(-low.min()) - 1)
+        widest = np.maximum(widest, np.maximum(high, -low - 1).max(axis=0))
     return np.array(fresh, bool), widest
 
 
@@ -337,6 +342,7 @@ def prepare(op: Linear, rounding: Rounding) -> Prepared:
             f"end {assembly(packed).end.title}",
             f"regs: {REGS}",
         ),
+        extremes=packed.extremes,
     )
 
 

@@ -106,6 +106,7 @@ def prepare(
         helpers=tuple(helper for helper, needed in wanted if needed),
         vars=finish_vars(op) | values | dict(image),
         notes=gemm.notes(packed),
+        extremes=packed.extremes,
     )
 
 

@@ -63,6 +63,7 @@ def prepare(op: Conv2D, rounding: Rounding) -> Prepared:
             "end": finish_values(packed.finish, op),
         },
         notes=gemm_mla.notes(rows, packed),
+        extremes=packed.extremes,
     )
 
 

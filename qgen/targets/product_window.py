@@ -127,6 +127,7 @@ def prepare(op: Conv2D, rounding: Rounding) -> Prepared:
             "zero point folded into the bias (Q15); weights of two bytes need no row sums",
             f"end {made.asm.end.title}",
         ),
+        extremes=packed.extremes,
     )
 
 

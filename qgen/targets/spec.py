@@ -112,6 +112,8 @@ class Prepared:
         helpers: shared functions it calls, dependencies first.
         vars: further template variables.
         notes: lines for the comment above the function: bounds, register plan, budget.
+        extremes: inputs [K] of one output, as int8, that drive a narrow lane of the kernel to its
+            proven bound; `verify` runs them.
     """
 
     constants: Mapping[str, Constant] = field(default_factory=dict)
@@ -119,6 +121,7 @@ class Prepared:
     helpers: tuple[Helper, ...] = ()
     vars: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    extremes: tuple[Array, ...] = ()
 
 
 def _any(op: Op, rounding: Rounding) -> str:

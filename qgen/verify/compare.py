@@ -21,7 +21,7 @@ from qgen.passes.storage import OFFSET
 from qgen.targets import machine
 from qgen.targets.spec import Target
 from qgen.verify.harness import FaultError, Session, build, callable_alone
-from qgen.verify.inputs import model_inputs, op_operands
+from qgen.verify.inputs import lane_operands, model_inputs, op_operands
 from qgen.verify.verdict import Difference, Verdict
 
 Progress = Callable[[str, int, int], None]
@@ -202,6 +202,9 @@ class _Comparison:
             report("comparing ops", n, len(steps))
             for kind, values in op_operands(step.op, rng):
                 self._op(step, kind, values)
+                self.op_runs += 1
+            for x in lane_operands(step, rng):
+                self._op(step, "widest lane", x)
                 self.op_runs += 1
 
     def _op(self, step: Step, kind: str, values: Mapping[Tensor, Array]) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from qgen.ir.linear import Linear
 from qgen.ir.op import Op
 from qgen.ir.types import Array, Tensor
+from qgen.lower import Step
 
 
 def _random(t: Tensor, rng: np.random.Generator) -> Array:
@@ -76,3 +78,12 @@ def op_operands(op: Op, rng: np.random.Generator) -> Iterator[tuple[str, dict[Te
     if adversarial is not None and len(tensors) == 1:
         for x in adversarial(rng):
             yield "adversarial", {tensors[0]: x}
+
+
+def lane_operands(step: Step, rng: np.random.Generator) -> Iterator[dict[Tensor, Array]]:
+    """Operand values that drive the narrow lanes of an op's kernel to their proven bound."""
+    op = step.op
+    if isinstance(op, Linear):
+        for extreme in step.prepared.extremes:
+            raw = extreme.astype(np.int64) - np.iinfo(np.int8).min + op.x.dtype.min
+            yield {op.x: op.show(raw, rng)}

@@ -57,12 +57,15 @@ class Conv2D(Linear):
     def adversarial(self, rng: np.random.Generator) -> list[Array]:
         """For the widest channels: one patch of x set to the extreme of each weight's sign."""
         low, high = self.x.dtype.min, self.x.dtype.max
-        win = self.window
         inputs = []
         for channel in self.widest_channels(2):
             for sign in (1, -1):
-                x = rng.integers(low, high + 1, self.x.shape).astype(self.x.dtype.numpy)
                 w = self.centered_weights()[channel] * sign
-                win.fill_patch(x, np.where(w > 0, high, low))
-                inputs.append(x)
+                inputs.append(self.show(np.where(w > 0, high, low).reshape(-1), rng))
         return inputs
+
+    def show(self, patch: Array, rng: np.random.Generator) -> Array:
+        kind = self.x.dtype
+        x = rng.integers(kind.min, kind.max + 1, self.x.shape).astype(kind.numpy)
+        self.window.fill_patch(x, patch.reshape(self.w.shape[1:]))
+        return x

@@ -76,6 +76,9 @@ class FullyConnected(Linear):
         for channel in self.widest_channels(2):
             for sign in (1, -1):
                 row = np.where(self.centered_weights()[channel] * sign > 0, high, low)
-                x = np.broadcast_to(row, (self.rows, row.size)).reshape(self.x.shape)
-                inputs.append(x.astype(self.x.dtype.numpy))
+                inputs.append(self.show(row, rng))
         return inputs
+
+    def show(self, patch: Array, rng: np.random.Generator) -> Array:
+        x = np.broadcast_to(patch, (self.rows, patch.size)).reshape(self.x.shape)
+        return x.astype(self.x.dtype.numpy)
