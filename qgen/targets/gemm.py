@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qgen.ir.linear import Linear
-from qgen.ir.types import Array, Rounding
+from qgen.ir.types import Array, DType, Rounding
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.finish import Constants, Finish, finish_lines, load_lines, plan_finish
 from qgen.targets.fold import fold_zero_points
@@ -53,7 +53,7 @@ class Packed:
         blocks: blocks without the overlapping one.
         pairs: 2 if any two products of a lane fit int16 in every block, else 1.
         deep: [block][step], whether the 4 products of a step fit.
-        row_sums: some channel needs the sum of its input row, (Q15).
+        row_sums: some channel needs the sum of its input row, (Q15), or may.
         lane_bound: largest |int16 lane| that any input can produce.
         extremes: inputs [K] that drive a lane there, one of them from above, one from below.
         finish: the end of the op.
@@ -92,7 +92,9 @@ def pack(op: Linear, rounding: Rounding) -> Packed:
     for start, block, d in zip(starts, blocks, deep, strict=True):
         for j in range(CHANNELS):
             bounds[start + j] = widest(block[:, j : j + 1], d, pairs)
-    rows = [*finish.rows] + ([factor] if factor.any() else [])
+    # Nearly every op with uint8 weights has a channel that needs them: one instance serves all.
+    row_sums = bool(factor.any()) or op.w.dtype is DType.U8
+    rows = [*finish.rows] + ([factor] if row_sums else [])
     parts = [by_blocks([bias], starts, CHANNELS).reshape(len(starts), -1)]
     parts.append(np.stack([flag_words(d) for d in deep]))
     if rows:
@@ -104,7 +106,7 @@ def pack(op: Linear, rounding: Rounding) -> Packed:
         blocks=channels // CHANNELS,
         pairs=pairs,
         deep=deep,
-        row_sums=bool(factor.any()),
+        row_sums=row_sums,
         lane_bound=max(bounds),
         extremes=extremes(w[:k, int(np.argmax(bounds))]),
         finish=finish,
