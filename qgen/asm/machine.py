@@ -16,7 +16,7 @@ from qgen.asm.cores import Core
 from qgen.asm.isa import Instruction
 
 # Rounds of a loop after which it is taken to be steady, and over which it is then measured.
-WARM, MEASURED = 3, 3
+WARM, MEASURED = 2, 2
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from qgen.asm.statement import Block
 from qgen.asm.statement import rewrite as rewrite_statements
 
 # A rotated loop is longer by its last round; its time must be shorter by one of these factors,
-# the first where the code is for one core alone.
+# the first where the loop is dense and the code for one core alone.
 WORTH_ROTATING = (0.97, 0.9)
+# Share of products from which a loop is dense: its order is worth a search.
+DENSE = 0.5
 # What an instruction that is added must save, in cycles.
 WORTH_ADDING = 0.25
 FIRST_LABEL = 900
@@ -58,17 +60,22 @@ def _block(core: Core, block: Block, free: int, *, tuned: bool, disjoint: bool) 
             cycles, steady = ordered(core, whole, repeats=True, disjoint=disjoint)
             _, last = ordered(core, parts.rest, repeats=False, disjoint=disjoint)
             longer.append((cycles + price, rotate.rotated(now, parts, steady, last, free)))
+    searched = tuned and core.in_order and block.loop and _dense(block)
     least, best = min(plain, key=itemgetter(0))
     if longer:
         cycles, rotated = min(longer, key=itemgetter(0))
-        if cycles < WORTH_ROTATING[not tuned] * least:
+        if cycles < WORTH_ROTATING[not searched] * least:
             best = rotated
-    if tuned and core.in_order and block.loop:
+    if searched:
         return [
             replace(b, body=improved(core, b.body, disjoint=disjoint)) if b.loop else b
             for b in best
         ]
     return best
+
+
+def _dense(block: Block) -> bool:
+    return sum(macs(i) > 0 for i in block.body) > DENSE * len(block.body)
 
 
 def _rotations(core: Core, block: Block, disjoint: bool) -> Iterator[rotate.Split]:
