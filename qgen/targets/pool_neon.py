@@ -29,10 +29,13 @@ def _average_pool(op: Pool, rounding: Rounding) -> Prepared:
 
 
 def _reciprocal(count: int) -> tuple[int, int] | None:
-    """(M, s): n // count = n * M >> (16 + s) for every n that 16 bits hold, or None."""
+    """(M, s): n // count = n * M >> (16 + s) for every dividend n of a window, or None.
+
+    With the offset that makes it positive and rounds it, a sum of int8 is at most 256 * count.
+    """
     bits = max(count - 1, 1).bit_length() - 1
     found = -(-(1 << (16 + bits)) // count)
-    n = np.arange(1 << 16, dtype=np.uint64)
+    n = np.arange(256 * count + count // 2 + 1, dtype=np.uint64)
     exact = found < 1 << 16 and bool(((n * found >> (16 + bits)) == n // count).all())
     return (found, bits) if exact else None
 
@@ -45,7 +48,7 @@ def _refuses_sixteen(op: AveragePool2D, rounding: Rounding) -> str:
         return "not int8, or padded"
     if op.kernel[1] > MOST_UNROLLED:
         return f"more than {MOST_UNROLLED} columns"
-    # Dividends run up to 256 * count + count / 2.
+    # Dividends run up to 256 * count + count / 2, which 16 bits hold.
     if count > LARGEST_COUNT:
         return f"windows of more than {LARGEST_COUNT}"
     return "" if _reciprocal(count) else f"no reciprocal of {count} in 16 bits"
