@@ -17,6 +17,7 @@ from qgen.ir.types import DType, Rounding
 from qgen.targets.dot import DotKernel, Instance, Packed, excess_table, instance, pack
 from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.fold import overflow_reason
+from qgen.targets.neon import FINISH_CONSTANTS
 from qgen.targets.panel_asm import CHUNK, pack_chunk, pack_rest
 from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
 
@@ -28,8 +29,6 @@ PANEL_BYTES = 2048
 PANEL_SHARE = 16
 PER_CALL = 36  # instructions around a call of a kernel, as compilers print them
 PER_PACK = 14  # the same of a packing function
-
-FINISH_CONSTANTS = Helper("finish_constants", "helpers/finish_constants.c.j2")
 
 
 @dataclass(frozen=True)

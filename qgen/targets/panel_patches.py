@@ -14,10 +14,9 @@ from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import DType, Rounding
 from qgen.targets.dot import DotKernel
 from qgen.targets.finish import finish_values
-from qgen.targets.neon import FILL, GATHER
+from qgen.targets.neon import FILL, FINISH_CONSTANTS, GATHER
 from qgen.targets.panel import (
     CHANNELS,
-    FINISH_CONSTANTS,
     ROWS,
     Plan,
     constants,

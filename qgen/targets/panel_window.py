@@ -20,10 +20,9 @@ from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.types import DType, Rounding
 from qgen.targets.dot import DotKernel
 from qgen.targets.finish import finish_values
-from qgen.targets.neon import FILL, GATHER
+from qgen.targets.neon import FILL, FINISH_CONSTANTS, GATHER
 from qgen.targets.panel import (
     CHANNELS,
-    FINISH_CONSTANTS,
     PER_CALL,
     PER_PACK,
     ROWS,

@@ -1,4 +1,4 @@
-/* What the end of a matrix kernel reads: M0 where all channels share it, zero point, clamp, flip. */
+/* Constants of the end of a kernel: multiplier, zero point, clamp, flip; see targets/finish.py. */
 typedef struct t_finish_constants {
     int32_t m0[4];
     int16_t zero[8];
