@@ -26,6 +26,11 @@ CASES = {
 }
 
 
+# Arena over the liveness peak of the tensors alone: scratch of the kernels is what exceeds it. Dot
+# products read panels of interleaved rows, which take 4,416 bytes beside the widest ops of resnet.
+MOST = {"aarch64+dotprod": 1.09, "aarch64+i8mm": 1.09}
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", CASES)
 def test_equals_golden(name: str, target: str) -> None:
@@ -34,7 +39,8 @@ def test_equals_golden(name: str, target: str) -> None:
         pytest.skip("the folder of shared models is absent")
     peak, inputs = CASES[name]
     lowered = lower(load_model(path), TARGETS[target])
-    assert lowered.plan.liveness_peak_bytes <= lowered.plan.arena_bytes <= 1.05 * peak
+    plan = lowered.plan
+    assert plan.liveness_peak_bytes <= plan.arena_bytes <= MOST.get(target, 1.05) * peak
     verdict = verify_lowered(lowered, inputs=inputs)
     assert verdict, str(verdict)
     assert verdict.inputs == inputs
