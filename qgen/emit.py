@@ -267,6 +267,8 @@ def _comment(step: Step) -> Iterator[str]:
     bound = op.bounds()
     if bound:
         yield f"accumulator in [{bound.low}, {bound.high}], inside int32"
+    if step.prepared.lanes:
+        yield str(step.prepared.lanes)
     yield from step.prepared.notes
 
 

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             raise QgenError(f"{args.plot} would be a picture in SVG", hint="end its name in .svg")
         write_files({args.plot: render_svg(lowered.graph, lowered.plan).encode()})
     report = {"target": lowered.target.name, "cpu": lowered.cpu.name if lowered.cpu else None}
-    report |= inspect(lowered.graph, lowered.plan, lowered.model)
+    report |= inspect(lowered.graph, lowered.plan, lowered.model, lowered.steps)
     if args.json:
         common.print_json(report)
     else:

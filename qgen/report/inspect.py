@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from qgen.ir.graph import Graph
 from qgen.ir.op import Op
 from qgen.ir.types import Tensor
+from qgen.lower import Step
 from qgen.plan.memory import MemoryPlan
 from qgen.report.units import bound_bits, count, quantity, shape
 
@@ -28,17 +30,22 @@ def weights(op: Op) -> list[Tensor]:
     return [t for t in dict.fromkeys(found) if t is not None and t.data is not None]
 
 
-def inspect(graph: Graph, plan: MemoryPlan, model: Graph | None = None) -> Report:
+def inspect(
+    graph: Graph, plan: MemoryPlan, model: Graph | None = None, steps: Sequence[Step] = ()
+) -> Report:
     """The report of `graph` under `plan`, ready for `json.dumps`.
 
     `model` is the same graph before dead channels went, where they did: `macs` are the model's,
     `executed_macs` those that are left. Bytes and MACs are per inference. `weight_bytes` counts
     weights, biases and other constants of `graph`, each once. Lifetimes are indices into `layers`,
-    inclusive; -1 is before the first layer, `len(layers)` after the last one.
+    inclusive; -1 is before the first layer, `len(layers)` after the last one. With `steps`, the
+    lowered layers, each says its kernel, the instructions predicted for it, and in `lanes` how many
+    products its narrow sums take before they are widened, with the proven bound of these.
     """
     constants = {t for op in graph.ops for t in weights(op)}
     whole = {op.name: op for op in (model or graph).ops}
-    layers = [_layer(op, plan, whole[op.name]) for op in graph.ops]
+    chosen = {step.op: step for step in steps}
+    layers = [_layer(op, plan, whole[op.name]) | _kernel(chosen.get(op)) for op in graph.ops]
     return {
         "model": graph.name,
         "rounding": graph.rounding.value,
@@ -94,9 +101,29 @@ def _layer(op: Op, plan: MemoryPlan, whole: Op) -> dict[str, Any]:
     }
 
 
+def _kernel(step: Step | None) -> dict[str, Any]:
+    if step is None:
+        return {}
+    lanes = step.prepared.lanes
+    return {
+        "kernel": step.spec.name,
+        "predicted_instructions": step.predicted,
+        "lanes": lanes and {"depth": lanes.depth, "bound": lanes.bound, "limit": lanes.limit},
+    }
+
+
+KERNELS_SAY = (
+    "predicted: instructions of one inference; depth: products that an int16 lane takes, on "
+    "average, before it is widened; bound: the most that any input gives such a lane, of 32,767."
+)
+
+
 def render(report: Report) -> Group:
     """The report for a terminal."""
-    return Group(_heading(report), _layers(report), _footer(report))
+    parts: list[RenderableType] = [_heading(report), _layers(report), _footer(report)]
+    if any("kernel" in layer for layer in report["layers"]):
+        parts += [_kernels(report), Text(KERNELS_SAY, style="dim")]
+    return Group(*parts)
 
 
 def _heading(report: Report) -> Table:
@@ -159,6 +186,30 @@ def _layers(report: Report) -> Table:
             f"{layer['first']}-{layer['last']}",
             "" if bits is None else str(bits),
             _note(layer),
+        )
+    return table
+
+
+def _kernels(report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title, right in (
+        ("#", True),
+        ("layer", False),
+        ("kernel", False),
+        ("predicted", True),
+        ("depth", True),
+        ("bound", True),
+    ):
+        table.add_column(title, justify="right" if right else "left", no_wrap=True)
+    for i, layer in enumerate(report["layers"]):
+        predicted, lanes = layer["predicted_instructions"], layer["lanes"]
+        table.add_row(
+            str(i),
+            Text(layer["name"], style="bold"),
+            layer["kernel"],
+            "" if predicted is None else count(predicted),
+            f"{lanes['depth']:.1f}" if lanes else "",
+            count(lanes["bound"]) if lanes else "",
         )
     return table
 

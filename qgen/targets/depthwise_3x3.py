@@ -18,14 +18,14 @@ from qgen.ir.types import Array, DType, Rounding
 from qgen.targets import portable
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.depthwise_asm import TALL, Form, Pattern, Program
-from qgen.targets.depthwise_neon import INT16_MAX, folded_bias, groups, split, stored_zero
+from qgen.targets.depthwise_neon import folded_bias, groups, split, stored_zero
 from qgen.targets.depthwise_sdot_asm import SdotProgram
 from qgen.targets.depthwise_smull_asm import SmullProgram
 from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.fold import overflow_reason
 from qgen.targets.gemm_sdot import DOTPROD
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
-from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
+from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared
 
 TAPS = TALL * TALL
 # What a second program must save, as a share of the multiplications, to be worth its code.
@@ -245,8 +245,8 @@ def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "bottom": int(_over(op, 0) > 0),
             "constants": finish_values(finish, op),
         },
+        lanes=_narrow_sums(found),
         notes=(
-            *(_proof(g) for g in found if g.pattern.runs),
             "zero point folded into the bias (Q15); padding reads the stored zero point",
             *dict.fromkeys(f"regs: {p.regs}" for p in programs),
         ),
@@ -257,10 +257,18 @@ def _rows(finish: Finish, lanes: int) -> str:
     return f", M0[{lanes}], shift[{lanes}]" if finish.rows else ""
 
 
-def _proof(group: Group) -> str:
-    runs = ", ".join(map(str, group.pattern.runs))
-    blocks = f"{len(group.starts)} block{'s' if len(group.starts) > 1 else ''}"
-    return f"int16 lanes (Q16), {blocks}: runs of {runs} taps reach {group.reach} of {INT16_MAX}"
+def _narrow_sums(found: Sequence[Group]) -> Lanes | None:
+    groups = [g for g in found if g.pattern.runs]
+    if not groups:
+        return None
+    said, widened = [], 0
+    for g in groups:
+        runs = ", ".join(map(str, g.pattern.runs))
+        blocks = f"{len(g.starts)} block{'s' if len(g.starts) > 1 else ''}"
+        said.append(f"runs of {runs} taps in {blocks}")
+        widened += len(g.starts) * len(g.pattern.runs)
+    total = TAPS * sum(len(g.starts) for g in groups)
+    return Lanes("; ".join(said), total / widened, max(g.reach for g in groups))
 
 
 def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> float:

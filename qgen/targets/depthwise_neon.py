@@ -27,7 +27,7 @@ from qgen.targets.neon import (
     finish_vars,
     requantize,
 )
-from qgen.targets.spec import Constant, KernelSpec, Prepared
+from qgen.targets.spec import Constant, KernelSpec, Lanes, Prepared
 
 INT16_MAX = 2**15 - 1
 WIDE = 16
@@ -180,15 +180,14 @@ def _sixteen(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "after": after,
             "edges": any(None in c for c in (*before, *after)),
         },
-        notes=(
-            f"int16 lanes: runs of {_lengths(runs)} taps reach at most {widest} of {INT16_MAX}",
-            "zero point folded into the bias (Q15); padding reads the stored zero point",
-        ),
+        lanes=tap_lanes([len(r) for r in runs], widest),
+        notes=("zero point folded into the bias (Q15); padding reads the stored zero point",),
     )
 
 
-def _lengths(runs: Sequence[Sequence[int]]) -> str:
-    return ", ".join(str(len(r)) for r in runs)
+def tap_lanes(runs: Sequence[int], widest: int) -> Lanes:
+    """Lanes that take runs of so many taps, one after the other."""
+    return Lanes(f"runs of {', '.join(map(str, runs))} taps", sum(runs) / len(runs), widest)
 
 
 def _eight(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:

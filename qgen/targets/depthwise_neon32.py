@@ -17,7 +17,7 @@ from qgen.ir.types import Array, DType, Rounding
 from qgen.ir.windows import Axis
 from qgen.targets import portable
 from qgen.targets.blocks import block_starts, block_vars
-from qgen.targets.depthwise_neon import INT16_MAX, folded_bias, groups, split, stored_zero
+from qgen.targets.depthwise_neon import folded_bias, groups, split, stored_zero, tap_lanes
 from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.finish_neon32 import finish_lines
 from qgen.targets.fold import overflow_reason
@@ -286,7 +286,6 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     words = [program.words(rows[:, b], bias[b], finish.m0[b], finish.shift[b]) for b in blocks]
     values = {"program": program, "regs": PLAN}
     helper = Helper(program.name, "helpers/depthwise_neon32.c.j2", values)
-    lengths = ", ".join(str(len(r)) for r in runs)
     return Prepared(
         constants={
             "q": Constant(np.stack(words), "per block: weights, bias and what the end reads")
@@ -302,8 +301,8 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "words": words[0].size,
             "over": _over(op.window.h) > 0,
         },
+        lanes=tap_lanes(program.runs, reach),
         notes=(
-            f"int16 lanes (Q16): runs of {lengths} taps reach at most {reach} of {INT16_MAX}",
             "zero point folded into the bias (Q15); padding reads the stored zero point",
             f"regs: {PLAN}",
         ),

@@ -18,7 +18,7 @@ from qgen.ir.ops.depthwise_conv2d import DepthwiseConv2D
 from qgen.ir.types import Array, DType, Rounding
 from qgen.targets import portable
 from qgen.targets.blocks import block_starts, block_vars, by_blocks
-from qgen.targets.depthwise_neon import INT16_MAX, groups, split
+from qgen.targets.depthwise_neon import groups, split, tap_lanes
 from qgen.targets.neon import (
     FILL,
     FINISH,
@@ -143,11 +143,8 @@ def _spread(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "part": op.channels < lanes,
             "pixels": pixels,
         },
-        notes=(
-            f"int16 lanes (Q16): runs of {', '.join(str(len(r)) for r in runs)} taps reach at most "
-            f"{widest} of {INT16_MAX}",
-            "zero point folded into the bias (Q15); padding holds the stored zero point",
-        ),
+        lanes=tap_lanes([len(r) for r in runs], widest),
+        notes=("zero point folded into the bias (Q15); padding holds the stored zero point",),
     )
 
 

@@ -15,7 +15,14 @@ from qgen.ir.types import DType, Rounding
 from qgen.targets import portable
 from qgen.targets.blocks import block_starts, block_vars, by_blocks
 from qgen.targets.depthwise_asm import Pattern
-from qgen.targets.depthwise_neon import INT16_MAX, folded_bias, groups, split, stored_zero, taps_of
+from qgen.targets.depthwise_neon import (
+    folded_bias,
+    groups,
+    split,
+    stored_zero,
+    tap_lanes,
+    taps_of,
+)
 from qgen.targets.depthwise_window_asm import WindowProgram
 from qgen.targets.finish import finish_values, plan_finish
 from qgen.targets.fold import overflow_reason
@@ -104,7 +111,6 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
         {"lanes": lanes, "flip": flip},
     )
     kernel = Helper(made.name, "helpers/depthwise_window.c.j2", {"program": made})
-    rows = ", ".join(map(str, made.pattern.runs))
     columns = _pitch(op) // lanes
     return Prepared(
         constants={
@@ -138,8 +144,8 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "q_words": lanes * (1 + len(finish.rows)),
             "constants": finish_values(finish, op),
         },
+        lanes=tap_lanes(made.pattern.runs, reach),
         notes=(
-            f"int16 lanes (Q16): runs of {rows} taps reach {reach} of {INT16_MAX}",
             "zero point folded into the bias (Q15); padding reads the stored zero point",
             f"regs: {made.regs}",
         ),

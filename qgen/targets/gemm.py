@@ -17,7 +17,7 @@ from qgen.targets.finish import Constants, Finish, finish_lines, load_lines, pla
 from qgen.targets.fold import fold_zero_points
 from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
-from qgen.targets.spec import Helper, RegPlan
+from qgen.targets.spec import Helper, Lanes, RegPlan
 
 CHANNELS = 4  # output channels of one block
 ROWS = 4
@@ -341,13 +341,21 @@ def helper(rows: int, packed: Packed) -> Helper:
     )
 
 
-def notes(packed: Packed) -> tuple[str, ...]:
-    """Proof and register plan for the comment above an op."""
+def lanes(packed: Packed) -> Lanes:
+    """What meets in a lane of int16, and the proof that it fits."""
     deep, steps = int(packed.deep.sum()), packed.deep.size
+    widenings = deep + (steps - deep) * DEEP / packed.pairs
+    return Lanes(
+        f"{DEEP} products in {deep} of {steps} steps of {STEP}, {packed.pairs} in the others",
+        steps * DEEP / widenings if steps else packed.pairs,
+        packed.lane_bound,
+    )
+
+
+def notes(packed: Packed) -> tuple[str, ...]:
+    """Register plan for the comment above an op."""
     sums = "row sums for channels whose w - Zw leaves int8" if packed.row_sums else "no row sums"
     return (
-        f"int16 lanes (Q16): {DEEP} products in {deep} of {steps} steps of {STEP}, "
-        f"{packed.pairs} in the others; at most {packed.lane_bound} of {INT16_MAX}",
         f"zero points folded into the bias (Q15); {sums}",
         f"end {assembly(ROWS, packed).end.title}",
         f"regs: {register_plan(ROWS)}",

@@ -21,7 +21,7 @@ from qgen.targets.fold import fold_input_zero
 from qgen.targets.gemm import INT16_MAX, extremes, flag_words, lane_range
 from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
-from qgen.targets.spec import Helper, RegPlan
+from qgen.targets.spec import Helper, Lanes, RegPlan
 
 CHANNELS = 8  # output channels of one block
 CHUNK = 8  # inputs of one turn of the loop
@@ -245,12 +245,16 @@ def widen(rows: int) -> Helper:
     return Helper(f"widen_{rows}", "helpers/widen_neon.c.j2", {"mr": rows})
 
 
+def lanes(packed: Packed) -> Lanes:
+    """What meets in a lane of int16, and the proof that it fits."""
+    runs = int(packed.fresh.sum()) / len(packed.fresh)
+    said = f"{packed.row} products in {runs:.1f} runs per block, on average"
+    return Lanes(said, packed.row / runs, packed.lane_bound)
+
+
 def notes(rows: int, packed: Packed) -> tuple[str, ...]:
-    """Proof and register plan for the comment above an op."""
-    starts = int(packed.fresh.sum()) / len(packed.fresh)
+    """Register plan for the comment above an op."""
     return (
-        f"int16 lanes (Q16): {packed.row} products in {starts:.1f} runs per block, on average; "
-        f"at most {packed.lane_bound} of {INT16_MAX}",
         "zero point folded into the bias (Q15); weights of two bytes need no row sums",
         f"end {assembly(rows, packed).end.title}",
         f"regs: {register_plan(rows)}",

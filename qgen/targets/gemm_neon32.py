@@ -21,7 +21,7 @@ from qgen.targets.fold import fold_zero_points
 from qgen.targets.matmul import MatrixKernel
 from qgen.targets.neon32 import NEON32, STATE
 from qgen.targets.requantize_asm import Sums
-from qgen.targets.spec import QUADS, Helper, RegPlan
+from qgen.targets.spec import QUADS, Helper, Lanes, RegPlan
 
 ROWS = 2
 CHANNELS = 4  # output channels of one block
@@ -218,11 +218,13 @@ def operands(
     }
 
 
-def notes(packed: Packed) -> tuple[str, ...]:
-    """Proof for the comment above an op."""
-    return (
-        f"int16 lanes (Q16): {DEEP} products in {sum(packed.deep)} of {len(packed.deep)} blocks, "
-        f"{packed.pairs} in the others; at most {packed.lane_bound} of {INT16_MAX}",
+def lanes(packed: Packed) -> Lanes:
+    """What meets in a lane of int16, and the proof that it fits."""
+    deep, blocks = sum(packed.deep), len(packed.deep)
+    return Lanes(
+        f"{DEEP} products in {deep} of {blocks} blocks, {packed.pairs} in the others",
+        DEEP * blocks / (deep + (blocks - deep) * DEEP / packed.pairs),
+        packed.lane_bound,
     )
 
 
@@ -234,7 +236,7 @@ KERNEL = MatrixKernel(
     most_rows=ROWS,
     pack=pack,
     helper=helper,
-    notes=notes,
+    lanes=lanes,
     registers=register_plan,
     ends=ends,
     before=(STATE,),

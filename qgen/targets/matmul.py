@@ -18,7 +18,7 @@ from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import Array, DType, Rounding
 from qgen.targets.fold import overflow_reason
 from qgen.targets.neon import FILL, GATHER, ROW_SUM, TOTAL, finish_vars, gather_run
-from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, RegPlan
+from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared, RegPlan
 
 # Rows of the left factor are read in pieces of 8 bytes at least.
 LANES = 8
@@ -78,7 +78,7 @@ class MatrixKernel:
         fewest_rows: least rows of the left factor that the kernel takes.
         pack: weights and parameters of an op, in reading order.
         helper: the instance for (rows, packed, rounding, op).
-        notes: proofs for the comment above an op.
+        lanes: what meets in its narrow lanes.
         registers: the register plan for 1 or `most_rows` rows.
         ends: the constants of the kernel's end.
         most_rows: rows of a tile.
@@ -93,7 +93,7 @@ class MatrixKernel:
     step: int
     pack: Callable[[Linear, Rounding], Any]
     helper: Callable[[int, Any, Rounding, Linear], Helper]
-    notes: Callable[[Any], tuple[str, ...]]
+    lanes: Callable[[Any], Lanes]
     registers: Callable[[int], RegPlan]
     ends: Callable[[Linear, Rounding], Ends]
     fewest_rows: int = 1
@@ -217,8 +217,8 @@ def _product(
         scratch=gathered + (arranged.bytes if arranged else 0),
         helpers=helpers,
         vars=values | finish_vars(op) | dict(image),
+        lanes=kernel.lanes(packed),
         notes=(
-            *kernel.notes(packed),
             f"zero points folded into the bias (Q15); {sums}",
             f"regs: {kernel.registers(rows)}",
         ),

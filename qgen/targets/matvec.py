@@ -28,7 +28,7 @@ from qgen.targets.gemm import INT16_MAX, extremes, lane_range
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, ROW_SUM, TOTAL, finish_vars
 from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
-from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, RegPlan
+from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared, RegPlan
 
 CHANNELS = 8
 STEP = 32
@@ -315,7 +315,8 @@ def prepare(op: Linear, rounding: Rounding) -> Prepared:
         (instance, True),
     )
     depth = packed.turns * packed.steps * STEP
-    runs_of = 1 + int(packed.fresh.sum()) / packed.fresh.shape[0] / packed.turns
+    products = packed.steps * DEEP
+    runs = 1 + int(packed.fresh.sum()) / packed.fresh.shape[0] / packed.turns
     sums = "row sums for channels whose w - Zw leaves int8" if packed.row_sums else "no row sums"
     return Prepared(
         constants={
@@ -335,9 +336,12 @@ def prepare(op: Linear, rounding: Rounding) -> Prepared:
             "O": op.channels,
             "end": finish_values(packed.finish, op),
         },
+        lanes=Lanes(
+            f"{products} products in {runs:.1f} runs, on average",
+            products / runs,
+            packed.lane_bound,
+        ),
         notes=(
-            f"int16 lanes (Q16): {packed.steps * DEEP} products in {runs_of:.1f} runs, on average; "
-            f"at most {packed.lane_bound} of {INT16_MAX}",
             f"zero points folded into the bias (Q15); {sums}",
             f"end {assembly(packed).end.title}",
             f"regs: {REGS}",

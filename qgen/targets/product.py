@@ -105,6 +105,7 @@ def prepare(
         scratch=min(pixels, ROWS) * depth if gather else 0,
         helpers=tuple(helper for helper, needed in wanted if needed),
         vars=finish_vars(op) | values | dict(image),
+        lanes=gemm.lanes(packed),
         notes=gemm.notes(packed),
         extremes=packed.extremes,
     )

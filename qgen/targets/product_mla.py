@@ -62,6 +62,7 @@ def prepare(op: Conv2D, rounding: Rounding) -> Prepared:
             "O": op.channels,
             "end": finish_values(packed.finish, op),
         },
+        lanes=gemm_mla.lanes(packed),
         notes=gemm_mla.notes(rows, packed),
         extremes=packed.extremes,
     )

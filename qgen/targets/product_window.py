@@ -10,12 +10,11 @@ from qgen.ir.types import DType, Rounding
 from qgen.targets import gemm_window
 from qgen.targets.finish import finish_values
 from qgen.targets.fold import overflow_reason
-from qgen.targets.gemm import INT16_MAX
 from qgen.targets.gemm_mla import CHANNELS
 from qgen.targets.gemm_window import Assembly, Packed, Reach
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
 from qgen.targets.once import once_per_op
-from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, RegPlan
+from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared, RegPlan
 
 ROWS = (4, 5, 6, 7)
 MOST_INPUTS = 64  # all are printed one after the other
@@ -121,9 +120,12 @@ def prepare(op: Conv2D, rounding: Rounding) -> Prepared:
         scratch=2 * made.lines * made.pitch,
         helpers=(FINISH_CONSTANTS, Helper("fill16", "helpers/fill16_neon.c.j2")),
         vars=finish_vars(op) | values | operands,
+        lanes=Lanes(
+            f"inputs {', '.join(map(str, packed.starts))} start them anew",
+            op.weight_matrix().shape[0] / len(packed.starts),
+            packed.lane_bound,
+        ),
         notes=(
-            f"int16 lanes (Q16): inputs {', '.join(map(str, packed.starts))} start them anew; "
-            f"at most {packed.lane_bound} of {INT16_MAX}",
             "zero point folded into the bias (Q15); weights of two bytes need no row sums",
             f"end {made.asm.end.title}",
         ),

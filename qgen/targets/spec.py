@@ -103,6 +103,27 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Lanes:
+    """Sums narrower than int32 that a kernel makes, with the proof that they fit, (Q16).
+
+    Attributes:
+        products: what meets in a lane before it is widened, in words.
+        depth: how many products that is, on average.
+        bound: largest magnitude that any input gives a lane; it holds one more below zero.
+        limit: the largest that it holds.
+    """
+
+    products: str
+    depth: float
+    bound: int
+    limit: int = 2**15 - 1
+
+    def __str__(self) -> str:
+        bits = self.limit.bit_length() + 1
+        return f"int{bits} lanes (Q16): {self.products}; at most {self.bound} of {self.limit}"
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What a row makes of one op: everything its template prints, decided in Python.
 
@@ -111,7 +132,8 @@ class Prepared:
         scratch: bytes of the arena the op needs while it runs.
         helpers: shared functions it calls, dependencies first.
         vars: further template variables.
-        notes: lines for the comment above the function: bounds, register plan, budget.
+        lanes: its narrow sums and their proof, None where it sums in int32 alone.
+        notes: further lines for the comment above the function: register plan, budget.
         extremes: inputs [K] of one output, as int8, that drive a narrow lane of the kernel to its
             proven bound; `verify` runs them.
     """
@@ -120,6 +142,7 @@ class Prepared:
     scratch: int = 0
     helpers: tuple[Helper, ...] = ()
     vars: Mapping[str, Any] = field(default_factory=dict)
+    lanes: Lanes | None = None
     notes: tuple[str, ...] = ()
     extremes: tuple[Array, ...] = ()
 

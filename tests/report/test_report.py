@@ -13,15 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from qgen.emit import Provenance, emit
 from qgen.errors import QgenError
 from qgen.ir.graph import Graph
 from qgen.ir.op import registry
+from qgen.lower import lower
 from qgen.plan.memory import plan_memory
 from qgen.report.inspect import inspect, render
 from qgen.report.lanes import layout
 from qgen.report.ops import ops_table
 from qgen.report.plot import plot_svg, render_svg
 from qgen.report.units import bound_bits, quantity
+from qgen.targets import TARGETS
+from tests.models import tiny
 from tests.plan.graphs import Builder, graphs
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -50,6 +54,24 @@ def test_inspect_says_what_graph_and_plan_hold() -> None:
     assert [i["name"] for i in added["inputs"]] == ["t2", "t1"]
     assert (last["space"], view["space"], view["free"]) == ("output", "output", True)
     assert (view["first"], view["last"]) == (4, 5)
+
+
+def test_inspect_says_kernels_and_the_proof_that_stands_in_the_c() -> None:
+    for target in ("aarch64", "aarch64+dotprod"):
+        lowered = lower(tiny(), TARGETS[target])
+        report = inspect(lowered.graph, lowered.plan, lowered.model, lowered.steps)
+        out = io.StringIO()
+        Console(file=out, width=120).print(render(report))
+        code = "".join(emit(lowered, Provenance("qgen", "tiny.qg", "0" * 64)).values())
+        for layer, step in zip(report["layers"], lowered.steps, strict=True):
+            assert layer["kernel"] == step.spec.name in out.getvalue()
+            assert layer["predicted_instructions"] == step.predicted
+        lanes = [layer["lanes"] for layer in report["layers"][:2]]
+        assert lanes == [None, None] or target == "aarch64"
+        for found in filter(None, lanes):
+            assert found["depth"] >= 1 and 0 < found["bound"] <= found["limit"] == 32767
+            assert f"{found['bound']:,}" in out.getvalue()
+            assert f"at most {found['bound']} of 32767" in code
 
 
 def test_table_in_a_pipe_is_plain_and_complete() -> None:

@@ -141,7 +141,7 @@ static void t_depthwise_smull_3x3s1c8_left_right_r9_shr6_ssra(
  * y[n, i, j, c*m + k] = requantize(sum over kh, kw of (x[.., c] - Z_x) * (w - Z_w) + b).
  * x i8[1, 4, 4, 10] zero 5; y i8[1, 4, 4, 10] zero 0
  * accumulator in [-26280, 27270], inside int32
- * int16 lanes (Q16), 2 blocks: runs of 9 taps reach 26820 of 32767
+ * int16 lanes (Q16): runs of 9 taps in 2 blocks; at most 26820 of 32767
  * zero point folded into the bias (Q15); padding reads the stored zero point
  * regs: column0 v0-v2 | column1 v3-v5 | sums v6-v9 | bias v10-v11 | weights v12-v20 | m0 v21 | zero v22 */
 /* per block: [tap][lane], in the order of the kernel */

@@ -146,7 +146,7 @@ T_KERNEL static void t_depthwise_3x3s1_left_right_loop_r9_z00_p05_shr6_ssra(
  * y[n, i, j, c*m + k] = requantize(sum over kh, kw of (x[.., c] - Z_x) * (w - Z_w) + b).
  * x i8[1, 4, 4, 10] zero 5; y i8[1, 4, 4, 10] zero 0
  * accumulator in [-26280, 27270], inside int32
- * int16 lanes (Q16): runs of 9 taps reach at most 26820 of 32767
+ * int16 lanes (Q16): runs of 9 taps; at most 26820 of 32767
  * zero point folded into the bias (Q15); padding reads the stored zero point
  * regs: columns q0-q2 | weights q3-q7 | sums q8-q11 | products q12-q13 | bias q14-q15 */
 /* per block: weights, bias and what the end reads */

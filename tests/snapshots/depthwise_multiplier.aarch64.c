@@ -65,7 +65,7 @@ static inline int32x4_t t_requantize_s32_gemmlowp(int32x4_t v, int32x4_t m0, int
  * y[n, i, j, c*m + k] = requantize(sum over kh, kw of (x[.., c] - Z_x) * (w - Z_w) + b).
  * x i8[1, 3, 4, 2] zero 5; y i8[1, 3, 4, 8] zero 0
  * accumulator in [-18544, 20216], inside int32
- * int16 lanes (Q16): runs of 4 taps reach at most 19456 of 32767
+ * int16 lanes (Q16): runs of 4 taps; at most 19456 of 32767
  * zero point folded into the bias (Q15); padding holds the stored zero point */
 /* [block][tap][8]; a tap comes twice where it leaves int8 */
 static const int8_t t_w_00[32] = {
