@@ -23,9 +23,13 @@ from qgen.targets.finish_neon32 import finish_lines
 from qgen.targets.fold import overflow_reason
 from qgen.targets.neon import finish_vars
 from qgen.targets.neon32 import NEON32, STATE
+from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
 from qgen.targets.spec import QUADS, Constant, Helper, KernelSpec, Prepared, RegPlan
 
+# Instructions of the C around a call, and around a row of the image.
+CALL = 22
+ROW = 30
 LANES = 8
 SIDE = 3
 TAPS = SIDE * SIDE
@@ -265,12 +269,18 @@ def _refuses(op: DepthwiseConv2D, rounding: Rounding) -> str:
     return overflow_reason(op)
 
 
-def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
-    finish, axis = plan_finish(op, rounding), op.window.w
+def _taps(op: DepthwiseConv2D) -> tuple[list[int], Array]:
     taps = op.centered_weights()[0].astype(np.int64).transpose(1, 0, 2).reshape(TAPS, op.channels)
-    order, rows = split(taps)
-    runs, reach = groups(rows)
-    program = Program(
+    return split(taps)
+
+
+@once_per_op
+def program(op: DepthwiseConv2D, rounding: Rounding) -> Program:
+    """The instance of the kernel that an op needs."""
+    finish, axis = plan_finish(op, rounding), op.window.w
+    order, rows = _taps(op)
+    runs, _ = groups(rows)
+    return Program(
         stride=axis.stride,
         left=axis.before > 0,
         right=_over(axis) > 0,
@@ -281,11 +291,17 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
         values=finish_values(finish, op),
         padding=stored_zero(op),
     )
+
+
+def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
+    made, finish = program(op, rounding), plan_finish(op, rounding)
+    _, rows = _taps(op)
+    _, reach = groups(rows)
     bias = folded_bias(op)
     blocks = [slice(s, s + LANES) for s in block_starts(op.channels, LANES)]
-    words = [program.words(rows[:, b], bias[b], finish.m0[b], finish.shift[b]) for b in blocks]
-    values = {"program": program, "regs": PLAN}
-    helper = Helper(program.name, "helpers/depthwise_neon32.c.j2", values)
+    words = [made.words(rows[:, b], bias[b], finish.m0[b], finish.shift[b]) for b in blocks]
+    values = {"program": made, "regs": PLAN}
+    helper = Helper(made.name, "helpers/depthwise_neon32.c.j2", values)
     return Prepared(
         constants={
             "q": Constant(np.stack(words), "per block: weights, bias and what the end reads")
@@ -295,18 +311,26 @@ def _prepare(op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
         | finish_vars(op)
         | block_vars(op.channels, LANES)
         | {
-            "kernel": program.name,
-            "pairs": program.pairs,
-            "zx": program.padding,
+            "kernel": made.name,
+            "pairs": made.pairs,
+            "zx": made.padding,
             "words": words[0].size,
             "over": _over(op.window.h) > 0,
         },
-        lanes=tap_lanes(program.runs, reach),
+        lanes=tap_lanes(made.runs, reach),
         notes=(
             "zero point folded into the bias (Q15); padding reads the stored zero point",
             f"regs: {PLAN}",
         ),
     )
+
+
+def _cost(op: DepthwiseConv2D, rounding: Rounding) -> float:
+    made = program(op, rounding)
+    head, body, tail = (sum(len(s.lines) for s in p) for p in ([made.head], made.body, made.tail))
+    n, rows, _, _ = op.out.shape
+    call = CALL + head + made.pairs * (body + 2) + tail
+    return n * rows * (ROW + len(block_starts(op.channels, LANES)) * call)
 
 
 ROWS: tuple[KernelSpec, ...] = (
@@ -317,6 +341,7 @@ ROWS: tuple[KernelSpec, ...] = (
         requires=NEON32,
         prepare=_prepare,
         refuses=_refuses,
+        cost=_cost,
         tile=(2, LANES, TAPS),
         regs=PLAN,
     ),

@@ -228,6 +228,27 @@ def lanes(packed: Packed) -> Lanes:
     )
 
 
+def cost(rows: int, packed: Packed, instance: Helper) -> float:
+    """Instructions of the blocks of one tile, as the template prints them."""
+
+    def step(width: int, depth: int) -> int:
+        parts = width // LANES
+        loads = rows + -(-CHANNELS // (4 // parts))
+        return loads + CHANNELS * rows * (parts + -(-parts // depth))
+
+    several = packed.row > 2 * STEP - 1
+    end = len(instance.vars["end"].lines)
+    sums = packed.row_sums * (rows + 2)
+    fixed = 1 + 7 * rows + sums + end + 2 * rows + 2 + (rows > 1)
+    fixed += 3 * (len(packed.depths) > 1) + (3 + (rows > 1) if several else 0)
+    total = 0.0
+    for deep in packed.deep:
+        depth = DEEP if deep else packed.pairs
+        steps = [step(width, depth) for width in widths(packed.row, STEP)]
+        total += fixed + sum(steps) + (2 * (packed.row // STEP - 1) if several else 0)
+    return total + packed.row_sums * rows * (10 + packed.row / 4)
+
+
 KERNEL = MatrixKernel(
     name=f"neon32_{ROWS}x{CHANNELS}c{STEP}",
     requires=NEON32,
@@ -237,6 +258,7 @@ KERNEL = MatrixKernel(
     pack=pack,
     helper=helper,
     lanes=lanes,
+    cost=cost,
     registers=register_plan,
     ends=ends,
     before=(STATE,),

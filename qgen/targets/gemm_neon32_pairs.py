@@ -29,7 +29,7 @@ from qgen.targets.gemm_neon32 import (
     traits,
     widths,
 )
-from qgen.targets.matmul import Arrangement, MatrixKernel
+from qgen.targets.matmul import CALL, Arrangement, MatrixKernel
 from qgen.targets.neon32 import NEON32, STATE
 from qgen.targets.requantize_asm import Sums
 from qgen.targets.spec import QUADS, Helper, RegPlan
@@ -154,6 +154,26 @@ def arrange(packed: Packed) -> Arrangement:
     return Arrangement(helper, 2 * ROWS * packed.row + 16 * packed.row_sums)
 
 
+def cost(rows: int, packed: Packed, instance: Helper) -> float:
+    """Instructions of the blocks of one tile, and of laying its rows out."""
+
+    def step(width: int, depth: int) -> int:
+        parts = width // GROUP
+        return 1 + parts + CHANNELS * (parts + -(-parts // depth))
+
+    turns, tail = divmod(packed.row, STEP)
+    end = len(instance.vars["end"].lines)
+    fixed = 13 + 5 * packed.row_sums + bool(instance.vars["long"]) + end + 7
+    fixed += 3 * (len(packed.depths) > 1) + (2 if turns > 1 else 0)
+    total = 0.0
+    for deep in packed.deep:
+        depth = DEEP if deep else packed.pairs
+        steps = [step(width, depth) for width in widths(packed.row, STEP)]
+        total += fixed + sum(steps) + (2 * (turns - 1) if turns > 1 else 0)
+    arranging = turns * (8 + 4 * packed.row_sums) + (6 if tail else 0) + 8 * packed.row_sums
+    return total + arranging + CALL
+
+
 KERNEL = MatrixKernel(
     name=f"neon32_{ROWS}x{CHANNELS}c{STEP}",
     requires=NEON32,
@@ -164,6 +184,7 @@ KERNEL = MatrixKernel(
     pack=pack,
     helper=helper,
     lanes=lanes,
+    cost=cost,
     registers=register_plan,
     ends=ends,
     refuses=refuses,

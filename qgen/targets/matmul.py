@@ -18,10 +18,16 @@ from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import Array, DType, Rounding
 from qgen.targets.fold import overflow_reason
 from qgen.targets.neon import FILL, GATHER, ROW_SUM, TOTAL, finish_vars, gather_run
+from qgen.targets.product import gather_cost
 from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared, RegPlan
 
 # Rows of the left factor are read in pieces of 8 bytes at least.
 LANES = 8
+# Instructions of the C around a tile: a call, and a row of it.
+CALL = 10
+ROW = 2
+# What finds the window of a pixel, beyond what it takes where there are more registers.
+FIND = 30
 # Longest copy that is worth printing move by move, in bytes.
 LONGEST_UNROLLED = 256
 NO_IMAGE: Mapping[str, Any] = MappingProxyType({})
@@ -79,6 +85,8 @@ class MatrixKernel:
         pack: weights and parameters of an op, in reading order.
         helper: the instance for (rows, packed, rounding, op).
         lanes: what meets in its narrow lanes.
+        cost: instructions of the blocks of one tile, and of what is done for it before: for
+            (rows, packed, the helper).
         registers: the register plan for 1 or `most_rows` rows.
         ends: the constants of the kernel's end.
         most_rows: rows of a tile.
@@ -94,6 +102,7 @@ class MatrixKernel:
     pack: Callable[[Linear, Rounding], Any]
     helper: Callable[[int, Any, Rounding, Linear], Helper]
     lanes: Callable[[Any], Lanes]
+    cost: Callable[[int, Any, Helper], float]
     registers: Callable[[int], RegPlan]
     ends: Callable[[Linear, Rounding], Ends]
     fewest_rows: int = 1
@@ -114,6 +123,7 @@ class MatrixKernel:
                 requires=self.requires,
                 prepare=partial(make, self),
                 refuses=self._refuses,
+                cost=self._cost,
                 tile=(self.most_rows, self.channels, self.step),
                 regs=self.registers(self.most_rows),
             )
@@ -127,6 +137,18 @@ class MatrixKernel:
         if rows < self.fewest_rows:
             return f"fewer than {self.fewest_rows} rows"
         return self.refuses(op, op.rounding(rounding)) or overflow_reason(op)
+
+    def _cost(self, op: Linear, rounding: Rounding) -> float:
+        rounding = op.rounding(rounding)
+        pixels = op.out.type.elements // op.channels
+        rows = self.most_rows if pixels >= self.most_rows else 1
+        packed = self.pack(op, rounding)
+        tile = self.cost(rows, packed, self.helper(rows, packed, rounding, op))
+        # The block at the edge of the channels is a call of its own.
+        calls = 2 if op.channels % self.channels else 1
+        around = calls * (CALL + rows * ROW)
+        tiles = 20 + -(-pixels // rows) * (tile + around)
+        return tiles + (gather_cost(op) + FIND * pixels if gathers(op) else 0)
 
 
 def operands(rows: int, regs: RegPlan, *, sums: bool) -> dict[str, list[str]]:
@@ -228,12 +250,6 @@ def _product(
 def _conv2d(kernel: MatrixKernel, op: Conv2D, rounding: Rounding) -> Prepared:
     win = op.window
     n, oh, ow, _ = op.out.shape
-    direct = (
-        win.h.kernel == win.w.kernel == 1
-        and not win.padded
-        and op.x.shape[3] % LANES == 0
-        and op.x.dtype is DType.I8
-    )
     strided = (win.h.stride, win.w.stride) != (1, 1)
     channels = op.x.shape[3]
     image = {"win": win, "C": channels, "N": n, "OH": oh, "OW": ow, "strided": strided}
@@ -243,7 +259,7 @@ def _conv2d(kernel: MatrixKernel, op: Conv2D, rounding: Rounding) -> Prepared:
         op,
         rounding,
         n * oh * ow,
-        gather=not direct,
+        gather=gathers(op),
         run=win.w.kernel * channels if whole else channels,
         padded=win.padded,
         cut=win.padded and whole,
@@ -253,5 +269,12 @@ def _conv2d(kernel: MatrixKernel, op: Conv2D, rounding: Rounding) -> Prepared:
 
 
 def _fully_connected(kernel: MatrixKernel, op: FullyConnected, rounding: Rounding) -> Prepared:
-    direct = op.w.shape[1] % LANES == 0 and op.x.dtype is DType.I8
-    return _product(kernel, op, rounding, op.rows, gather=not direct, run=op.w.shape[1])
+    return _product(kernel, op, rounding, op.rows, gather=gathers(op), run=op.w.shape[1])
+
+
+def gathers(op: Linear) -> bool:
+    """False where the kernel can read its rows where they lie."""
+    if op.x.dtype is not DType.I8 or op.weight_matrix().shape[0] % LANES:
+        return True
+    win = op.window if isinstance(op, Conv2D) else None
+    return win is not None and (win.h.kernel * win.w.kernel > 1 or win.padded)

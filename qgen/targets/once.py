@@ -7,18 +7,19 @@ from functools import wraps
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from qgen.ir.linear import Linear
+from qgen.ir.op import Op
 from qgen.ir.types import Rounding
 
 T = TypeVar("T")
+O = TypeVar("O", bound=Op)
 
 
-def once_per_op(pack: Callable[[Linear, Rounding], T]) -> Callable[[Linear, Rounding], T]:
+def once_per_op(pack: Callable[[O, Rounding], T]) -> Callable[[O, Rounding], T]:
     """`pack` that remembers its result for as long as the op lives."""
-    made: WeakKeyDictionary[Linear, dict[Rounding, T]] = WeakKeyDictionary()
+    made: WeakKeyDictionary[Op, dict[Rounding, T]] = WeakKeyDictionary()
 
     @wraps(pack)
-    def packed(op: Linear, rounding: Rounding) -> T:
+    def packed(op: O, rounding: Rounding) -> T:
         found = made.setdefault(op, {})
         if rounding not in found:
             found[rounding] = pack(op, rounding)
