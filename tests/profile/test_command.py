@@ -16,7 +16,7 @@ import qgen
 from qgen.__main__ import main
 from qgen.frontend.printer import save
 from qgen.lower import lower
-from qgen.profile import layers, machines, mca
+from qgen.profile import layers, machines, mca, profile_model
 from qgen.profile.layers import Profile
 from qgen.report.profile import render
 from qgen.report.profile_plot import render_svg
@@ -200,3 +200,14 @@ def test_refused(
     assert main(["profile", *words]) == 2
     said = capsys.readouterr()
     assert said.out == "" and message in said.err and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("target", ["aarch64", "aarch64+dotprod", "aarch64+i8mm", "armv7a"])
+def test_predictions_are_close_to_what_is_counted(target: str) -> None:
+    model = Path(__file__).parents[2] / "examples" / "digits" / "digits.qg"
+    profile = profile_model(model, target)
+    known = [layer for layer in profile.layers if layer.predicted is not None]
+    assert {"conv2d", "depthwise_conv2d", "fully_connected"} <= {layer.op for layer in known}
+    counted, predicted = (sum(getattr(x, k) for x in known) for k in ("instructions", "predicted"))
+    # Rows are chosen by differences that are larger than that.
+    assert abs(predicted - counted) <= 0.1 * counted
