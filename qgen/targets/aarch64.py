@@ -23,6 +23,7 @@ from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.mean_neon import ROWS as MEAN_ROWS
 from qgen.targets.neon import NEON
 from qgen.targets.pool_neon import ROWS as POOL_ROWS
+from qgen.targets.resize_neon import ROWS as RESIZE_ROWS
 from qgen.targets.spec import Target
 from qgen.toolchain.cc import Toolchain
 
@@ -38,6 +39,7 @@ ROWS = (
     *SPREAD_ROWS,
     *ADD_ROWS,
     *POOL_ROWS,
+    *RESIZE_ROWS,
     *MEAN_ROWS,
     *ELEMENTWISE_ROWS,
     *portable.ROWS,

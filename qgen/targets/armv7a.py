@@ -12,6 +12,7 @@ from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
 from qgen.targets.elementwise_neon import ROWS as ELEMENTWISE_ROWS
 from qgen.targets.neon32 import NEON32, adapted
 from qgen.targets.pool_neon import ROWS as POOL_ROWS
+from qgen.targets.resize_neon import ROWS as RESIZE_ROWS
 from qgen.targets.spec import Target
 from qgen.toolchain.cc import Toolchain
 
@@ -37,6 +38,7 @@ ARMV7A = Target(
                 *depthwise_neon32.ROWS,
                 *DEPTHWISE_ROWS,
                 *POOL_ROWS,
+                *RESIZE_ROWS,
                 *ELEMENTWISE_ROWS,
             )
         ),

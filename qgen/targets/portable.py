@@ -22,8 +22,11 @@ from qgen.ir.ops.depthwise_conv2d import DepthwiseConv2D
 from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.ops.mean import Mean
 from qgen.ir.ops.pad import Pad
+from qgen.ir.ops.resize_bilinear import UNIT, WEIGHT_BITS, ResizeBilinear
+from qgen.ir.ops.resize_nearest import ResizeNearest
 from qgen.ir.ops.softmax import DIFFERENCE_BITS
 from qgen.ir.pool import Pool
+from qgen.ir.resize import Resize
 from qgen.ir.types import Array, Rounding, Tensor
 from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, Target
 from qgen.toolchain.cc import Toolchain
@@ -232,6 +235,52 @@ def _reshape(op: Op, rounding: Rounding) -> Prepared:
     return Prepared({}, 0, (COPY,), common_vars(op, rounding))
 
 
+def resize_vars(op: Resize) -> dict[str, Any]:
+    """Shapes on both sides."""
+    (n, h, w, c), (_, oh, ow, _) = op.x.shape, op.out.shape
+    return {"N": n, "H": h, "W": w, "C": c, "OH": oh, "OW": ow}
+
+
+def taps_of_rows(op: ResizeBilinear) -> Constant:
+    """Where the two rows of each row of the result start, and the second one's weight."""
+    _, _, w, c = op.x.shape
+    rows, _ = op.taps()
+    table = np.stack([rows.low * w * c, rows.high * w * c, rows.part], 1)
+    return Constant(table.astype(np.int32), "two rows and the weight of the second, of 1024")
+
+
+def _resize_bilinear(op: ResizeBilinear, rounding: Rounding) -> Prepared:
+    _, columns = op.taps()
+    channels = op.x.shape[3]
+    table = np.stack([columns.low * channels, columns.high * channels, columns.part], 1)
+    bits = 2 * WEIGHT_BITS
+    return Prepared(
+        {
+            "rows": taps_of_rows(op),
+            "columns": Constant(table.astype(np.int32), "the same of columns"),
+        },
+        vars=common_vars(op, rounding)
+        | resize_vars(op)
+        | {"unit": UNIT, "shift": bits, "offset": (128 << bits) + (1 << (bits - 1))},
+    )
+
+
+def resize_nearest(op: ResizeNearest, rounding: Rounding) -> Prepared:
+    """Tables of where each row and each column comes from."""
+    _, _, w, c = op.x.shape
+    rows, columns = op.nearest()
+    return Prepared(
+        {
+            "rows": Constant((rows * w * c).astype(np.int32), "start of the row of each row"),
+            "columns": Constant((columns * c).astype(np.int32), "the same of columns"),
+        },
+        helpers=(COPY,),
+        vars=common_vars(op, rounding)
+        | resize_vars(op)
+        | {"repeats": bool((rows[1:] == rows[:-1]).any())},
+    )
+
+
 _PREPARE: Mapping[str, tuple[str, Any]] = {
     "conv2d": ("conv2d", _conv),
     "depthwise_conv2d": ("depthwise_conv2d", _conv),
@@ -251,6 +300,8 @@ _PREPARE: Mapping[str, tuple[str, Any]] = {
     "pad": ("pad", _pad),
     "concat": ("concat", _concat),
     "reshape": ("reshape", _reshape),
+    "resize_bilinear": ("resize_bilinear", _resize_bilinear),
+    "resize_nearest": ("resize_nearest", resize_nearest),
 }
 
 ROWS = tuple(

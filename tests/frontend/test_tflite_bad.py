@@ -141,6 +141,10 @@ def test_bad_arguments_of_ops() -> None:
     mean, pad = schema.ReducerOptionsT(), schema.PadOptionsT()
     wrong_axis = np.array([5], np.int32)
     assert "axes [5] do not exist in [2, 3]" in message(axes_model("MEAN", mean, wrong_axis))
+    resize = schema.ResizeBilinearOptionsT()
+    assert "size [4, 4] is not that of the result, [2, 3]" in message(
+        axes_model("RESIZE_BILINEAR", resize, np.array([4, 4], np.int32))
+    )
     flat = np.zeros(4, np.int32)
     assert "paddings must be [rank, 2], got [4]" in message(axes_model("PAD", pad, flat))
     zeros, value = np.zeros((2, 2), np.int32), constant(np.zeros(1, np.uint8), (0.75,))

@@ -25,6 +25,8 @@ from qgen.ir.ops.mean import Mean
 from qgen.ir.ops.pad import Pad
 from qgen.ir.ops.quantize import Quantize
 from qgen.ir.ops.reshape import Reshape
+from qgen.ir.ops.resize_bilinear import ResizeBilinear
+from qgen.ir.ops.resize_nearest import ResizeNearest
 from qgen.ir.ops.softmax import Softmax
 from qgen.ir.types import Activation, DType, QParams, Tensor, TensorType
 from qgen.ir.verify import Stage, verify
@@ -75,6 +77,10 @@ def dense(**changes: Any) -> FullyConnected:
 def pool(**changes: Any) -> MaxPool2D:
     fields: dict[str, Any] = {"x": X, "kernel": (2, 2), "out": t("y", 1, 3, 3, 3)}
     return MaxPool2D(**(fields | changes))
+
+
+def resize(**changes: Any) -> ResizeNearest:
+    return ResizeNearest(**({"x": X, "out": t("y", 1, 8, 8, 3)} | changes))
 
 
 def clamp(x: Tensor = X, out: Tensor = IMAGE, **fields: Any) -> Clamp:
@@ -225,6 +231,23 @@ BAD: list[tuple[str, Callable[[], object]]] = [
     ),
     ("mean 'y': needs u8 or i8 on both sides", lambda: Mean(x=wide, axes=(1,), out=IMAGE)),
     (r"axes \[4\] are not ascending axes of rank 4", lambda: Mean(x=X, axes=(4,), out=IMAGE)),
+    # resizing
+    ("resize_nearest 'y': needs u8 or i8 input, got i16", lambda: resize(x=wide)),
+    (
+        "resize_nearest 'y': input and output must have the same type and quantization",
+        lambda: resize(out=t("y", 1, 8, 8, 3, quant=q(0.25))),
+    ),
+    (r"needs \[N, H, W, C\], got \[4, 3\]", lambda: resize(x=t("x", 4, 3))),
+    (
+        "align_corners and half_pixel_centers exclude each other",
+        lambda: resize(align_corners=True, half_pixel_centers=True),
+    ),
+    (
+        r"u8 from 4x4 to 7x8 has weights that are no short binary fractions \(quantize the model",
+        lambda: ResizeBilinear(
+            x=t("x", 1, 4, 4, 3, kind=DType.U8), out=t("y", 1, 7, 8, 3, kind=DType.U8)
+        ),
+    ),
     # data movement
     ("concat 'y': needs at least one operand", lambda: Concat(x=(), axis=0, out=IMAGE)),
     (r"axis 4 does not exist in \[1, 4, 4, 3\]", lambda: Concat(x=(X,), axis=4, out=IMAGE)),

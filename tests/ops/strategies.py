@@ -26,7 +26,6 @@ from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.ops.logistic import Logistic
 from qgen.ir.ops.lookup import Lookup
 from qgen.ir.ops.max_pool2d import MaxPool2D
-from qgen.ir.ops.mean import Mean
 from qgen.ir.ops.mul import Mul
 from qgen.ir.ops.pad import Pad
 from qgen.ir.ops.quantize import Quantize
@@ -35,12 +34,10 @@ from qgen.ir.ops.softmax import Softmax
 from qgen.ir.ops.sub import Sub
 from qgen.ir.ops.tanh import Tanh
 from qgen.ir.sigmoid import Method
-from qgen.ir.types import DType, Padding, QParams, Rounding, Tensor, TensorType
-from qgen.ir.windows import Pads
+from qgen.ir.types import DType, QParams, Rounding, Tensor, TensorType
+from tests.ops.building import KERNELS, built, result, window
 from tests.ops.draw import Draw, first_layer, pixel, pointwise, regular, scaled, weight_values
-
-KERNELS = ((1, 1), (1, 1), (1, 1), (3, 3), (3, 3), (2, 3), (1, 4), (5, 1), (2, 2), (5, 5))
-
+from tests.ops.image_strategies import mean, pool, resize_bilinear, resize_nearest
 
 # -- linear ops ----------------------------------------------------------------------------------
 
@@ -75,66 +72,26 @@ def _linear(d: Draw, x: Tensor, shape: tuple[int, ...], axis: int) -> dict[str, 
     return fields | {"scale": d.single(min(max(scale, 2.0**-120), 2.0**120))}
 
 
-def _out(d: Draw, kind: DType, shape: tuple[int, ...], scale: float) -> Tensor:
-    return d.tensor("y", kind, shape, QParams((scale,), d.zero(kind)))
-
-
-def _axis(d: Draw, kernel: int, dilation: int, padding: Any, i: int) -> int:
-    """A size of the image along one axis into which the window fits."""
-    if padding is Padding.SAME:
-        return d.integer(1, 8)
-    inside = padding[2 * i] + padding[2 * i + 1] if isinstance(padding, Pads) else 0
-    return max((kernel - 1) * dilation + 1 - inside, 1) + d.integer(0, 5)
-
-
-def _window(
-    d: Draw, widest_pad: int, kernels: tuple[tuple[int, int], ...] = KERNELS
-) -> tuple[tuple[int, int], dict[str, Any], tuple[int, int]]:
-    """Kernel, window attributes, and height and width of the image."""
-    kernel = d.choose(kernels)
-    dilation = (d.integer(1, 3), d.integer(1, 2)) if d.chance(0.2) else (1, 1)
-    stride = (d.integer(1, 3), d.integer(1, 3)) if d.chance(0.5) else (1, 1)
-    explicit = Pads(*(d.integer(0, min(widest_pad, k - 1)) for k in np.repeat(kernel, 2).tolist()))
-    padding = d.choose((Padding.SAME, Padding.VALID, explicit))
-    size = tuple(_axis(d, kernel[i], dilation[i], padding, i) for i in (0, 1))
-    attributes = {"stride": stride, "dilation": dilation, "padding": padding}
-    return kernel, attributes, (size[0], size[1])
-
-
-def _built(cls: type[Op], d: Draw, kind: DType, scale: float | None, **fields: Any) -> Op:
-    """`cls` with a result of the shape that it infers itself."""
-    # An op refuses a result of another shape, so its own `infer` is asked first.
-    blank = object.__new__(cls)
-    defaults = {f: a.default for a in cls.schema().attributes for f in (a.name,)}
-    for name, value in {**defaults, **fields}.items():
-        object.__setattr__(blank, name, value)
-    shape = blank.infer()
-    out = (
-        _out(d, kind, shape, scale) if scale else d.tensor("y", kind, shape, fields["x"].type.quant)
-    )
-    return cls(**fields, out=out, loc=d.loc)
-
-
 def conv2d(d: Draw) -> Op:
     style = d.integer(0, 9)
     if style < 6:
         kernel, attributes, shape, channels = (pixel, pointwise, first_layer)[style // 2](d)
     else:
         usual = d.chance(0.3)
-        kernel, attributes, size, c = regular(d) if usual else (*_window(d, 3), d.channels())
+        kernel, attributes, size, c = regular(d) if usual else (*window(d, 3), d.channels())
         shape, channels = (d.integer(1, 2), *size, c), d.channels()
     x = d.tensor("x", d.dtype(), shape)
     fields = _linear(d, x, (channels, *kernel, x.shape[3]), 0)
-    return _built(Conv2D, d, d.like(x.dtype), fields.pop("scale"), x=x, **fields, **attributes)
+    return built(Conv2D, d, d.like(x.dtype), fields.pop("scale"), x=x, **fields, **attributes)
 
 
 def depthwise_conv2d(d: Draw) -> Op:
     # The last has more taps than are worth unrolling.
-    kernel, attributes, size = _window(d, 3, (*KERNELS, (3, 3), (3, 3), (10, 8), (12, 11)))
+    kernel, attributes, size = window(d, 3, (*KERNELS, (3, 3), (3, 3), (10, 8), (12, 11)))
     x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, d.channels()))
     multiplier = d.choose((1, 1, 1, 2, 3, 8))
     fields = _linear(d, x, (1, *kernel, x.shape[3] * multiplier), 3)
-    return _built(
+    return built(
         DepthwiseConv2D, d, d.like(x.dtype), fields.pop("scale"), x=x, **fields, **attributes
     )
 
@@ -156,7 +113,7 @@ def fully_connected(d: Draw) -> Op:
         # The proof of the exact multiplier takes an accumulator that a double can tell apart.
         b = np.clip(fields["b"].const, -(2**24), 2**24).astype(np.int32)
         fields["b"] = replace(fields["b"], data=b)
-    return _built(
+    return built(
         FullyConnected, d, d.like(x.dtype), fields.pop("scale"),
         x=x, keep_dims=keep_dims, requant=requant, **fields,
     )  # fmt: skip
@@ -189,7 +146,7 @@ def _sum(cls: type[Op]) -> Callable[[Draw], Op]:
         widest = max(a.type.scale, b.type.scale)
         # Now and then a result so fine that its multiplier passes 1 and left shifts wrap.
         scale = widest * (d.log(-24, -18) if d.chance(0.1) else d.log(-3, 3))
-        return _built(cls, d, d.like(a.dtype), scale, a=a, b=b, activation=d.activation())
+        return built(cls, d, d.like(a.dtype), scale, a=a, b=b, activation=d.activation())
 
     return draw
 
@@ -198,7 +155,7 @@ def mul(d: Draw) -> Op:
     a, b = _binary_operands(d)
     spread = d.log(-18, 2) if d.chance(0.2) else d.log(4, 10)
     scale = a.type.scale * b.type.scale * spread
-    return _built(Mul, d, d.like(a.dtype), scale, a=a, b=b, activation=d.activation())
+    return built(Mul, d, d.like(a.dtype), scale, a=a, b=b, activation=d.activation())
 
 
 def _ratio(d: Draw) -> float:
@@ -209,18 +166,18 @@ def _ratio(d: Draw) -> float:
 def clamp(d: Draw) -> Op:
     x = d.tensor("x", d.dtype(), d.shape())
     scale = x.type.scale * _ratio(d)
-    return _built(Clamp, d, d.like(x.dtype), scale, x=x, activation=d.activation())
+    return built(Clamp, d, d.like(x.dtype), scale, x=x, activation=d.activation())
 
 
 def quantize(d: Draw) -> Op:
     x = d.tensor("x", d.dtype(), d.shape())
-    return _built(Quantize, d, d.dtype(), x.type.scale * _ratio(d), x=x)
+    return built(Quantize, d, d.dtype(), x.type.scale * _ratio(d), x=x)
 
 
 def lookup(d: Draw) -> Op:
     x, kind = d.tensor("x", d.dtype(), d.shape()), d.dtype()
     table = d.constant("table", d.values(kind, (256,)))
-    return Lookup(x=x, table=table, out=_out(d, kind, x.shape, 0.5), loc=d.loc)
+    return Lookup(x=x, table=table, out=result(d, kind, x.shape, 0.5), loc=d.loc)
 
 
 def _sigmoid(cls: type[Any]) -> Callable[[Draw], Op]:
@@ -246,31 +203,6 @@ def softmax(d: Draw) -> Op:
     return Softmax(x=x, beta=d.choose((1.0, 1.0, 0.25, 3.0)), out=out, loc=d.loc)
 
 
-# -- pooling and reduction -----------------------------------------------------------------------
-
-
-def _pool(cls: type[Op]) -> Callable[[Draw], Op]:
-    def draw(d: Draw) -> Op:
-        kernel, attributes, size = _window(d, 4)
-        del attributes["dilation"]
-        x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, d.channels()))
-        return _built(
-            cls, d, x.dtype, None, x=x, kernel=kernel, activation=d.activation(), **attributes
-        )
-
-    return draw
-
-
-def mean(d: Draw) -> Op:
-    # Long dimensions leave int16 lanes: 256 values fit, and 128 vectors of pairs.
-    long = d.choose(((300, d.channels()), (3, 257, 2, 16), (2, 2100), (256, 40), (1, 4, 2064)))
-    shape = d.choose((d.shape(), d.shape(), (1, 7, 7, d.channels()), long))
-    x = d.tensor("x", d.dtype(), shape)
-    axes = tuple(i for i in range(len(x.shape)) if d.chance(0.5)) or (len(x.shape) - 1,)
-    scale = x.type.scale * (d.log(-6, 12) if d.chance(0.3) else d.log(-1, 1))
-    return _built(Mean, d, d.like(x.dtype), scale, x=x, axes=axes, keep_dims=d.chance(0.5))
-
-
 # -- data movement -------------------------------------------------------------------------------
 
 
@@ -281,7 +213,7 @@ def pad(d: Draw) -> Op:
         (d.integer(0, 3), d.integer(0, 3)) if d.chance(some) else (0, 0) for _ in x.shape
     )
     value = d.integer(x.dtype.min, x.dtype.max) if d.chance(0.5) else None
-    return _built(Pad, d, x.dtype, None, x=x, amounts=amounts, value=value)
+    return built(Pad, d, x.dtype, None, x=x, amounts=amounts, value=value)
 
 
 def reshape(d: Draw) -> Op:
@@ -311,7 +243,7 @@ def concat(d: Draw) -> Op:
 
 OPS: dict[str, Callable[[Draw], Op]] = {
     "add": _sum(Add),
-    "average_pool2d": _pool(AveragePool2D),
+    "average_pool2d": pool(AveragePool2D),
     "clamp": clamp,
     "concat": concat,
     "conv2d": conv2d,
@@ -319,12 +251,14 @@ OPS: dict[str, Callable[[Draw], Op]] = {
     "fully_connected": fully_connected,
     "logistic": _sigmoid(Logistic),
     "lookup": lookup,
-    "max_pool2d": _pool(MaxPool2D),
+    "max_pool2d": pool(MaxPool2D),
     "mean": mean,
     "mul": mul,
     "pad": pad,
     "quantize": quantize,
     "reshape": reshape,
+    "resize_bilinear": resize_bilinear,
+    "resize_nearest": resize_nearest,
     "softmax": softmax,
     "sub": _sum(Sub),
     "tanh": _sigmoid(Tanh),

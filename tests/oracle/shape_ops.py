@@ -95,6 +95,43 @@ def random_padv2(rng: np.random.Generator) -> bytes:
     return _pad(rng, "PADV2")
 
 
+def _size(rng: np.random.Generator, size: int, *, aligned: bool, binary: bool) -> int:
+    """A new size; with `binary` one whose weights are short binary fractions."""
+    if not binary:
+        return integer(rng, 1, 24)
+    factor = 1 << integer(rng, 0, 3)
+    if aligned:
+        return (size - 1) * factor + 1
+    return size * factor if rng.random() < 0.7 or size % factor else size // factor
+
+
+def _resize(rng: np.random.Generator, op: str) -> bytes:
+    aligned, centers = rng.permutation([[True, False], [False, True], [False, False]])[0]
+    dtype = dtype8(rng)
+    # uint8 is interpolated in single precision.
+    binary = op == "RESIZE_BILINEAR" and dtype == "u1"
+    sizes = [integer(rng, 1, 12) for _ in range(2)]
+    out = [_size(rng, n, aligned=aligned, binary=binary) for n in sizes]
+    batch, depth = integer(rng, 1, 2), integer(rng, 1, 20)
+    source = quantized(rng, dtype, (batch, *sizes, depth))
+    options = (
+        schema.ResizeBilinearOptionsT()
+        if op == "RESIZE_BILINEAR"
+        else schema.ResizeNearestNeighborOptionsT()
+    )
+    options.alignCorners, options.halfPixelCenters = bool(aligned), bool(centers)
+    output = Tensor((batch, *out, depth), source.dtype, source.scale, source.zero)
+    return build(op, options, [source, constant(np.array(out, np.int32))], [output])
+
+
+def random_resize_bilinear(rng: np.random.Generator) -> bytes:
+    return _resize(rng, "RESIZE_BILINEAR")
+
+
+def random_resize_nearest_neighbor(rng: np.random.Generator) -> bytes:
+    return _resize(rng, "RESIZE_NEAREST_NEIGHBOR")
+
+
 def random_reshape(rng: np.random.Generator) -> bytes:
     """The new shape in the second input, in the options, or in both; sometimes with one -1."""
     source = quantized(

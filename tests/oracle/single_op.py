@@ -36,6 +36,8 @@ from tests.oracle.shape_ops import (
     random_pad,
     random_padv2,
     random_reshape,
+    random_resize_bilinear,
+    random_resize_nearest_neighbor,
 )
 
 __all__ = ["RANDOM_OPS", "random_inputs"]
@@ -53,6 +55,8 @@ RANDOM_OPS: dict[str, Callable[[np.random.Generator], bytes]] = {
     "pad": random_pad,
     "padv2": random_padv2,
     "reshape": random_reshape,
+    "resize_bilinear": random_resize_bilinear,
+    "resize_nearest_neighbor": random_resize_nearest_neighbor,
     "softmax": random_softmax,
     "quantize": random_quantize,
     "concatenation": random_concatenation,

@@ -29,10 +29,13 @@ from qgen.ir.ops.mul import Mul
 from qgen.ir.ops.pad import Pad
 from qgen.ir.ops.quantize import Quantize
 from qgen.ir.ops.reshape import Reshape
+from qgen.ir.ops.resize_bilinear import ResizeBilinear
+from qgen.ir.ops.resize_nearest import ResizeNearest
 from qgen.ir.ops.softmax import Softmax
 from qgen.ir.ops.sub import Sub
 from qgen.ir.ops.tanh import Tanh
 from qgen.ir.pool import Pool
+from qgen.ir.resize import Resize
 from qgen.ir.sigmoid import Method, Sigmoid
 from qgen.ir.types import Activation, QParams, Rounding, Tensor, TensorType
 
@@ -147,6 +150,24 @@ def _reshape(s: Site) -> list[Op]:
     return [Reshape(x=s.input(0), out=s.out, loc=s.loc)]
 
 
+def _resize(op: type[Resize]) -> Import:
+    def build(s: Site) -> list[Op]:
+        size = [int(v) for v in s.integers(1).ravel()]
+        if size != list(s.out.shape[1:3]):
+            raise QgenError(f"size {size} is not that of the result, {list(s.out.shape)}")
+        return [
+            op(
+                x=s.input(0),
+                align_corners=bool(s.option("AlignCorners")),
+                half_pixel_centers=bool(s.option("HalfPixelCenters")),
+                out=s.out,
+                loc=s.loc,
+            )
+        ]
+
+    return build
+
+
 def _softmax(s: Site) -> list[Op]:
     return [Softmax(x=s.input(0), beta=float32(s.option("Beta")), out=s.out, loc=s.loc)]
 
@@ -236,6 +257,8 @@ IMPORTERS: Mapping[str, Importer] = {
     "RELU6": Importer(_clamp(Activation.RELU6), "clamp"),
     "RELU_N1_TO_1": Importer(_clamp(Activation.RELU_N1_TO_1), "clamp"),
     "RESHAPE": Importer(_reshape, "reshape"),
+    "RESIZE_BILINEAR": Importer(_resize(ResizeBilinear), "resize_bilinear"),
+    "RESIZE_NEAREST_NEIGHBOR": Importer(_resize(ResizeNearest), "resize_nearest"),
     "SOFTMAX": Importer(_softmax, "softmax"),
     "SQUEEZE": Importer(_reshape, "reshape"),
     "SUB": Importer(_binary(Sub), "sub"),
