@@ -124,6 +124,8 @@ class _Printer:
             parts.insert(0, f"scale=[{', '.join(map(single, q.scale))}]")
         if q.axis is not None:
             parts.append(f"axis={q.axis}")
+        if q.bits != 8:
+            parts.append(f"bits={q.bits}")
         return head, f"quant({', '.join(parts)})"
 
     def constant(self, t: Tensor) -> tuple[str, str]:

@@ -174,7 +174,7 @@ class _Reader:
             )
         fields: dict[str, Value] = {}
         for argument in node.arguments.items:
-            allowed = ("scale", "zero", "axis")
+            allowed = ("scale", "zero", "axis", "bits")
             if not isinstance(argument, Keyword):
                 hint = "write quant(scale=..., zero=..., axis=...)"
                 raise QgenError("the values of quant need names", self.loc(argument), hint=hint)
@@ -184,7 +184,8 @@ class _Reader:
         scale = self.scale(fields["scale"]) if "scale" in fields else ()
         zero = self.attribute("quant", "zero", int, fields["zero"]) if "zero" in fields else 0
         axis = self.attribute("quant", "axis", int, fields["axis"]) if "axis" in fields else None
-        return located(self.loc(place), QParams, scale, zero, axis)
+        bits = self.attribute("quant", "bits", int, fields["bits"]) if "bits" in fields else 8
+        return located(self.loc(place), QParams, scale, zero, axis, bits)
 
     def scale(self, node: Value) -> tuple[float, ...]:
         """A number, a list of numbers, or the name of a float32 array in the weights file."""

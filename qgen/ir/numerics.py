@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -102,13 +102,42 @@ def activation_range(act: Activation, quant: QParams, dtype: DType) -> tuple[int
     """Clamp bounds of a fused activation in quantized units (section 2.4)."""
     low, high = act.real_range
     scale = quant.scale[0]
-    lo = dtype.min if low is None else max(dtype.min, quantize_value(low, scale, quant.zero))
-    hi = dtype.max if high is None else min(dtype.max, quantize_value(high, scale, quant.zero))
+    lo, hi = quant.limits(dtype)
+    lo = lo if low is None else max(lo, quantize_value(low, scale, quant.zero))
+    hi = hi if high is None else min(hi, quantize_value(high, scale, quant.zero))
     if lo > hi:
         raise QgenError(
             f"activation {act.value} leaves no value of scale {scale}, zero {quant.zero}"
         )
     return lo, hi
+
+
+class Elementary(Protocol):
+    """What rounding needs of an array library: numpy has it, torch has it."""
+
+    def floor(self, x: Any, /) -> Any: ...
+    def abs(self, x: Any, /) -> Any: ...
+    def copysign(self, x: Any, y: Any, /) -> Any: ...
+    def clip(self, x: Any, low: Any, high: Any, /) -> Any: ...
+
+
+def round_all(values: Any, xp: Elementary) -> Any:
+    """`round_half_away` of every element of a float array of numpy or torch."""
+    return xp.copysign(xp.floor(xp.abs(values) + 0.5), values)
+
+
+def nudge(low: float, high: float, levels: tuple[int, int]) -> tuple[float, int]:
+    """(13) Scale and zero point of the range [low, high], widened to hold 0 and moved to hit it.
+
+    `levels` are the smallest and largest integer; the scale is s(a, b, n) in single precision.
+    Raises QgenError for a range without extent or one that is not finite.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = float32((high - low) / (levels[1] - levels[0]))
+    if not (math.isfinite(scale) and scale > 0.0):
+        raise QgenError(f"range [{low}, {high}] has no scale")
+    zero = round_half_away(levels[0] - low / scale)
+    return scale, min(max(zero, levels[0]), levels[1])
 
 
 def logistic_real(x: float) -> float:

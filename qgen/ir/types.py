@@ -18,6 +18,7 @@ from qgen.errors import NOWHERE, Loc, QgenError
 
 Array = npt.NDArray[Any]
 R = TypeVar("R")
+BIT_DEPTHS = range(4, 9)
 MOST_BYTES = 2**31 - 1  # of a tensor: generated code counts in int32
 
 
@@ -55,6 +56,7 @@ class DType(Enum):
 class QParams:
     """Quantization parameters of a tensor, eq. (1).
 
+    `bits` below 8 limits the values to the 2**bits levels in the middle of an 8-bit type (Q20).
     `scale` holds one IEEE single per tensor, or one per slice along `axis`; it is empty once
     `legalize` has turned scales into integer multipliers. `zero` is Z, in the tensor's own type.
     """
@@ -62,8 +64,11 @@ class QParams:
     scale: tuple[float, ...]
     zero: int = 0
     axis: int | None = None
+    bits: int = 8
 
     def __post_init__(self) -> None:
+        if self.bits not in BIT_DEPTHS:
+            raise QgenError(f"a bit depth of {self.bits} is not one of 4 to 8")
         for s in self.scale:
             if not (math.isfinite(s) and s > 0.0):
                 raise QgenError(f"scale {s} is not a positive number")
@@ -79,6 +84,13 @@ class QParams:
     @property
     def per_channel(self) -> bool:
         return self.axis is not None
+
+    def limits(self, dtype: DType) -> tuple[int, int]:
+        """(Q20) Smallest and largest value: 2**bits levels from 0, or around 0 if signed."""
+        if self.bits == 8:
+            return dtype.min, dtype.max
+        low = 0 if dtype is DType.U8 else -(1 << (self.bits - 1))
+        return low, low + (1 << self.bits) - 1
 
 
 @dataclass(frozen=True)
@@ -99,11 +111,11 @@ class TensorType:
         q = self.quant
         if q is None:
             return
-        if not self.dtype.min <= q.zero <= self.dtype.max:
-            raise QgenError(
-                f"zero point {q.zero} is outside {self.dtype.value} "
-                f"[{self.dtype.min}, {self.dtype.max}]"
-            )
+        low, high = q.limits(self.dtype)
+        if not low <= q.zero <= high:
+            raise QgenError(f"zero point {q.zero} is outside {self.dtype.value} [{low}, {high}]")
+        if q.bits < 8 and self.dtype.bytes > 1:
+            raise QgenError(f"{self.dtype.value} cannot have {q.bits} bits")
         if q.axis is not None:
             if not 0 <= q.axis < len(self.shape):
                 raise QgenError(f"quantization axis {q.axis} does not exist in {list(self.shape)}")
@@ -141,7 +153,7 @@ class TensorType:
             return self.dtype is other.dtype and self.quant == other.quant
         a, b = self.quant, other.quant
         return (a.zero, a.axis) == (b.zero, b.axis) and (
-            a.scale == b.scale or not a.scale or not b.scale
+            (a.scale, a.bits) == (b.scale, b.bits) or not a.scale or not b.scale
         )
 
     def with_quant(self, quant: QParams | None) -> TensorType:

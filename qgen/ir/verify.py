@@ -34,6 +34,7 @@ def verify(graph: Graph, stage: Stage) -> Graph:
             if not t.type.quant or not t.type.quant.scale:
                 raise QgenError(f"'{t.name}' has no scale", t.loc, hint="add quant(scale=..., ...)")
         for op in graph.ops:
+            _verify_levels(op)
             for field in op.INTEGER:
                 if getattr(op, field) is not None:
                     raise QgenError(f"{op.NAME} '{op.name}' is legalized already", op.loc)
@@ -51,6 +52,19 @@ def _no_scales_inside(graph: Graph) -> bool:
     edges = {*graph.inputs, *graph.outputs}
     inside = [t for t in graph.activations if t not in edges]
     return bool(inside) and not any(t.type.quant and t.type.quant.scale for t in inside)
+
+
+def _verify_levels(op: Op) -> None:
+    """Fewer than 8 bits need an op that clamps, or one whose operands have the same levels."""
+    quant = op.out.type.quant
+    if quant is None or quant.bits == 8 or "clamp" in op.INTEGER:
+        return
+    if not all(t.type.same_meaning(op.out.type) for t in op.inputs()):
+        raise QgenError(
+            f"{op.NAME} '{op.name}' cannot limit its result to {quant.bits} bits",
+            op.loc,
+            hint="give it 8 bits, or the scale, zero and bits of its input",
+        )
 
 
 def _verify_integer(op: Op) -> None:

@@ -22,7 +22,8 @@ def legalize(graph: Graph) -> Graph:
         quant = t.type.quant
         if t in edges or quant is None or not quant.scale:
             return t
-        return replace(t, type=t.type.with_quant(replace(quant, scale=())))
+        # Levels have become clamps, as scales have become multipliers.
+        return replace(t, type=t.type.with_quant(replace(quant, scale=(), bits=8)))
 
     def same(op: Op) -> Op:
         return op
