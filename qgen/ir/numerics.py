@@ -115,15 +115,18 @@ def activation_range(act: Activation, quant: QParams, dtype: DType) -> tuple[int
 class Elementary(Protocol):
     """What rounding needs of an array library: numpy has it, torch has it."""
 
-    def floor(self, x: Any, /) -> Any: ...
     def abs(self, x: Any, /) -> Any: ...
-    def copysign(self, x: Any, y: Any, /) -> Any: ...
-    def clip(self, x: Any, low: Any, high: Any, /) -> Any: ...
+    def add(self, x: Any, y: Any, /, *, out: Any) -> Any: ...
+    def floor(self, x: Any, /, *, out: Any) -> Any: ...
+    def copysign(self, x: Any, y: Any, /, *, out: Any) -> Any: ...
 
 
 def round_all(values: Any, xp: Elementary) -> Any:
-    """`round_half_away` of every element of a float array of numpy or torch."""
-    return xp.copysign(xp.floor(xp.abs(values) + 0.5), values)
+    """`round_half_away` of every element of a float array; `xp` is numpy or torch."""
+    y = xp.abs(values)
+    xp.add(y, 0.5, out=y)
+    xp.floor(y, out=y)
+    return xp.copysign(y, values, out=y)
 
 
 def nudge(low: float, high: float, levels: tuple[int, int]) -> tuple[float, int]:

@@ -8,24 +8,28 @@ import torch
 from torch import Tensor, fx, nn
 
 from qgen.errors import QgenError
-from qgen.ir.types import QParams
+from qgen.ir.types import QParams, Rounding
 from qgen.train import layers
 from qgen.train.config import QatConfig
 from qgen.train.fake_quant import FakeQuantize
 from qgen.train.fold import Folded
 from qgen.train.rewrite import create_training_graph, freeze_batch_norm
-from qgen.train.simulate import simulated
+from qgen.train.simulate import ROUNDINGS, simulated
 
 
-def create_eval_graph(training_graph: fx.GraphModule) -> fx.GraphModule:
+def create_eval_graph(
+    training_graph: fx.GraphModule, rounding: Rounding = ROUNDINGS[0]
+) -> fx.GraphModule:
     """What inference will compute, as a module: the same rounding, by the same functions.
 
-    It takes real inputs and returns real outputs (that lie on the scale of each output), of the
-    type of its input, and has no gradients. It does not share anything with `training_graph`.
+    It takes real inputs and returns real outputs in single precision, and has no gradients. It does not share anything with `training_graph`. `rounding`
+    is that of the model: GEMMLOWP as in the paper, or SINGLE.
     Raises QgenError where no range was seen, or nothing but zeros.
     """
+    if rounding not in ROUNDINGS:
+        raise QgenError(f"models are not exported with rounding {rounding.value}")
     with torch.no_grad():
-        return _Evaluation(training_graph).run()
+        return _Evaluation(training_graph, rounding).run()
 
 
 def calibrate(model: nn.Module, batches: Iterable[Tensor], config: QatConfig) -> fx.GraphModule:
@@ -53,8 +57,9 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor], config: QatConfig) ->
 
 
 class _Evaluation:
-    def __init__(self, training: fx.GraphModule) -> None:
+    def __init__(self, training: fx.GraphModule, rounding: Rounding) -> None:
         self.training = training
+        self.rounding = rounding
         self.graph = fx.Graph()
         self.modules: dict[str, nn.Module] = {}
         self.new: dict[fx.Node, fx.Node] = {}
@@ -90,7 +95,7 @@ class _Evaluation:
         """`node` stands for the result of `layer`, called at `source`, in `out`."""
         operands = [x for x in source.args if isinstance(x, fx.Node)]
         inputs = tuple(self.params[x] for x in operands if x in self.params)
-        module = simulated(layer, inputs, out)
+        module = simulated(layer, inputs, out, self.rounding)
         target = str(source.target)
         self.modules[target] = module
         self.new[node] = self.graph.call_module(target, tuple(self.new[x] for x in operands))

@@ -17,20 +17,24 @@ XP: Elementary = torch  # type: ignore[assignment]
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Rounds forward; backward it is the identity inside the range and 0 outside."""
+    """Rounds forward; backward it is the identity inside the range and 0 outside.
+
+    What rounds to the first or last level counts as inside.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Any, low: int, high: int) -> Tensor:
         steps = x / scale
-        clamped = XP.clip(steps, low, high)
-        ctx.save_for_backward(clamped == steps)
-        rounded: Tensor = round_all(clamped, XP) * scale
-        return rounded
+        ctx.save_for_backward(steps)
+        ctx.ends = (low - 0.5, high + 0.5)
+        rounded: Tensor = round_all(torch.clip(steps, low, high), XP)
+        return rounded.mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        (inside,) = ctx.saved_tensors
-        return grads[0] * inside, None, None, None
+        (steps,) = ctx.saved_tensors
+        # The gradient of a clamp, in one pass.
+        return torch.ops.aten.hardtanh_backward(grads[0], steps, *ctx.ends), None, None, None
 
 
 def fake_quantize(x: Tensor, scale: Any, zero: int, levels: tuple[int, int]) -> Tensor:

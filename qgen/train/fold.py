@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from qgen.train.config import QatConfig, Statistics
 from qgen.train.fake_quant import WeightQuantizer
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
-TINY = 1e-30  # below it a folding factor cannot be divided by
+TINY = 1e-6  # stands in for a folding factor of 0, which cannot be divided by
 
 
 @dataclass(frozen=True)
@@ -124,42 +125,58 @@ class Folded(nn.Module):
 
     def _with_batch_statistics(self, x: Tensor, norm: Norm) -> Tensor:
         fold = _Fold.of(norm)
-        z = self._product(x, self._fake(self._scaled(fold.factor)))
+        # The factor is a number here: what it contributes to gradients is rounding noise.
+        factor = fold.factor.detach()
+        factor = torch.where(factor.abs() < TINY, TINY, factor)
+        fine = self._scaled(factor)
+        coarse = self._fake(fine)
         if self.statistics is Statistics.FLOAT:
-            mean, variance, count = sync.moments(self._product(x, self.weight))
-        else:
-            # z / factor is the convolution up to the rounding of weights. A channel whose weights
-            # all round to 0 says nothing of its statistics: its moving ones stand in.
-            mean, variance, count = sync.moments(z)
-            divisor = torch.where(fold.factor.abs() < TINY, 1.0, fold.factor)
-            known = (variance > 0.0) & (fold.factor.abs() >= TINY)
-            mean = torch.where(known, mean / divisor, self._moving_mean(norm))
-            variance = torch.where(known, variance / divisor.square(), fold.variance)
-        self._update(norm, mean.detach(), variance.detach(), count)
-        deviation = torch.sqrt(variance + norm.eps)
-        y = z * self._along(torch.sqrt(fold.variance + norm.eps) / deviation, z)
-        return y + self._along(fold.beta - fold.gamma * mean / deviation, z)
+            y, deviation = self._normalized(self._product(x, self.weight), norm, fold)
+            # The effect of rounding alone, a constant: the gradient of weights is that of y.
+            moving = torch.sqrt(fold.variance + norm.eps)
+            lost = self._times((coarse - fine).detach(), moving / deviation)
+            return y + self._product(x, lost)
+        # A channel whose weights all round to 0 has no variance; keep the one it had, and keep
+        # the gradient of its weights at the size that this variance gives it.
+        dead = coarse.detach().reshape(len(coarse), -1).abs().amax(1) == 0.0
+        eps = torch.where(dead, math.sqrt(norm.eps) * (fold.variance + norm.eps).rsqrt(), 1.0)
+        c = self._product(x, self._times(coarse, eps / factor))
+        return self._normalized(c, norm, fold, dead)[0]
 
-    def _moving_mean(self, norm: Norm) -> Tensor:
-        """Of the product without its bias, which batch norm takes out again."""
-        assert norm.running_mean is not None
-        # A copy: the moving mean changes in the same step, after it was used.
-        return norm.running_mean.clone() if self.bias is None else norm.running_mean - self.bias
+    def _normalized(
+        self, c: Tensor, norm: Norm, fold: _Fold, dead: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Batch norm of a product without its bias, which batch norm would take out again.
 
-    def _update(self, norm: Norm, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Moving statistics as torch's own batch norm keeps them, variance divided by n - 1."""
-        assert norm.running_mean is not None and norm.running_var is not None
+        Where `dead`, the moving variance stays. Returns the result and the batch's deviation.
+        """
+        assert norm.running_var is not None and norm.running_mean is not None
+        rate = norm.momentum
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
-        rate = norm.momentum
-        if rate is None:
-            rate = 1.0 / float(norm.num_batches_tracked or 1)
-        bias = 0.0 if self.bias is None else self.bias.detach()
-        norm.running_mean.lerp_(mean + bias, rate)
-        norm.running_var.lerp_(variance * (count / max(count - 1, 1)), rate)
+            if rate is None:
+                rate = 1.0 / float(norm.num_batches_tracked)
+        # Copies: autograd does not like what it has seen to change.
+        mean, variance = self._moving_mean(norm).detach(), fold.variance.clone()
+        y, deviation = sync.batch_norm(
+            c, mean, variance, fold.gamma, fold.beta, rate or 0.0, norm.eps
+        )
+        with torch.no_grad():
+            kept = variance if dead is None else torch.where(dead, fold.variance, variance)
+            norm.running_var.copy_(kept)
+            norm.running_mean.copy_(mean if self.bias is None else mean + self.bias)
+        return y, deviation
+
+    def _moving_mean(self, norm: Norm) -> Tensor:
+        """Of the product without its bias. A copy, since the buffer changes in the same step."""
+        assert norm.running_mean is not None
+        return norm.running_mean.clone() if self.bias is None else norm.running_mean - self.bias
+
+    def _times(self, w: Tensor, factor: Tensor) -> Tensor:
+        return w * factor.view(-1, *(1,) * (w.ndim - 1))
 
     def _scaled(self, factor: Tensor) -> Tensor:
-        return self.weight * factor.view(-1, *(1,) * (self.weight.ndim - 1))
+        return self._times(self.weight, factor)
 
     def _fake(self, w: Tensor) -> Tensor:
         return self.quantizer.fake(w) if self.quantize else w

@@ -40,13 +40,14 @@ from qgen.train.fake_quant import XP
 from qgen.train.fold import Folded, Geometry
 from qgen.train.observe import STORED
 
-ROUNDING = Rounding.GEMMLOWP  # of exported models
+ROUNDINGS = (Rounding.GEMMLOWP, Rounding.SINGLE)  # of exported models
 OPS: dict[str, type[Op]] = {
     "add": Add, "sub": Sub, "mul": Mul,
     "softmax": Softmax, "logistic": Logistic, "tanh": Tanh,
 }  # fmt: skip
 
 
+@torch.no_grad()
 def centered(x: torch.Tensor, quant: QParams) -> torch.Tensor:
     """q - Z of real values, as whole numbers in double precision."""
     out: torch.Tensor = round_all(x.double() / quant.scale[0], XP)
@@ -71,6 +72,8 @@ def scalar(name: str, quant: QParams) -> Tensor:
 class Simulated(nn.Module):
     """Base. `inputs` are the parameters of the operands, `out` those of the result."""
 
+    rounding = ROUNDINGS[0]
+
     def __init__(self, path: str, inputs: tuple[QParams, ...], out: QParams) -> None:
         super().__init__()
         self.path = path
@@ -90,8 +93,8 @@ class Input(Simulated):
 
     def forward(self, *x: torch.Tensor) -> torch.Tensor:
         low, high = self.out.limits(STORED)
-        steps = (x[0].float() / self.out.scale[0]).double()
-        whole = round_all(XP.clip(steps, low - self.out.zero, high - self.out.zero), XP)
+        steps = (x[0].detach().float() / self.out.scale[0]).double()
+        whole = round_all(torch.clip(steps, low - self.out.zero, high - self.out.zero), XP)
         real: torch.Tensor = whole * self.out.scale[0]
         return real
 
@@ -158,7 +161,7 @@ class Linear(Simulated):
         acc = product.cpu().numpy().astype(np.int64)
         if self.bias is not None:
             acc = acc + self.bias.reshape(self.m0.shape)
-        y = requantize(acc, self.m0, self.shift, ROUNDING) + self.out.zero
+        y = requantize(acc, self.m0, self.shift, self.rounding) + self.out.zero
         return reals(np.clip(y, *self.clamp), self.out, x[0])
 
 
@@ -194,7 +197,7 @@ class Elementwise(Simulated):
         values = [integers(v, q) for v, q in zip(x, self.inputs, strict=True)]
         if self.kind is Softmax:
             values = [np.moveaxis(v, self.dim, -1) for v in values]
-        env = Env(lambda t: values[self.tensors.index(t)], ROUNDING)
+        env = Env(lambda t: values[self.tensors.index(t)], self.rounding)
         y = self.legal.eval(env)
         if self.kind is Softmax:
             y = np.moveaxis(y, -1, self.dim)
@@ -230,7 +233,7 @@ class Mean(Simulated):
         total = centered(x[0], self.out).sum((2, 3), keepdim=self.keep).cpu().numpy()
         count = x[0].shape[2] * x[0].shape[3]
         m = divide_multiplier(quantize_multiplier(1.0), count)
-        return reals(requantize(total, *m, ROUNDING) + self.out.zero, self.out, x[0])
+        return reals(requantize(total, *m, self.rounding) + self.out.zero, self.out, x[0])
 
 
 class Moved(Simulated):
@@ -252,8 +255,16 @@ class Moved(Simulated):
         return y
 
 
-def simulated(layer: nn.Module, inputs: tuple[QParams, ...], out: QParams) -> Simulated:
+def simulated(
+    layer: nn.Module, inputs: tuple[QParams, ...], out: QParams, rounding: Rounding
+) -> Simulated:
     """The operation of an evaluation graph for one of a training graph."""
+    operation = _operation(layer, inputs, out)
+    operation.rounding = rounding
+    return operation
+
+
+def _operation(layer: nn.Module, inputs: tuple[QParams, ...], out: QParams) -> Simulated:
     if isinstance(layer, Folded):
         return Linear(layer, inputs[0], out)
     if isinstance(layer, layers.Input):

@@ -32,9 +32,6 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Mean and variance (divided by n) per channel of x [N, C, ...], and n, over all processes."""
     dims = [d for d in range(x.ndim) if d != 1]
     count = x.numel() // x.shape[1]
-    if not distributed():
-        variance, mean = torch.var_mean(x, dims, correction=0)
-        return mean, variance, count
     mean = x.mean(dims)
     parts = torch.cat((mean * count, mean.new_tensor([count])))
     sums = differentiable.all_reduce(parts)
@@ -44,3 +41,31 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     centered = (x - mean.view(shape)).square().sum(dims)
     variance = differentiable.all_reduce(centered) / total
     return mean, variance, int(total.item())
+
+
+def batch_norm(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    rate: float,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """Batch norm of x [N, C, ...] with the statistics of the batches of all processes.
+
+    `mean` and `variance` are moving statistics; they move by `rate` towards those of the batch,
+    the variance divided by n - 1, as torch does it. Returns the result and, without gradient, the
+    standard deviation of the batch (with eps) per channel.
+    """
+    if not distributed():
+        y, _, inverse = torch.native_batch_norm(x, gamma, beta, mean, variance, True, rate, eps)
+        return y, inverse.reciprocal()
+    m, v, count = moments(x)
+    deviation = torch.sqrt(v + eps)
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    y = (x - m.view(shape)) * (gamma / deviation).view(shape) + beta.view(shape)
+    with torch.no_grad():
+        mean.lerp_(m, rate)
+        variance.lerp_(v * (count / max(count - 1, 1)), rate)
+    return y, deviation.detach()

@@ -32,7 +32,7 @@ from qgen.ir.windows import Pads
 from qgen.train import layers, simulate
 from qgen.train.match import shape
 from qgen.train.observe import STORED
-from qgen.train.simulate import ROUNDING, Simulated
+from qgen.train.simulate import Simulated
 
 NHWC = (0, 2, 3, 1)
 AXES = {1: 3, 2: 1, 3: 2}  # where a dimension of NCHW lies in NHWC
@@ -102,7 +102,9 @@ class _Exporter:
                 self.placed[node] = self.placed[node.args[0]]
             elif node.op == "output":
                 fx.map_arg(node.args[0], self._output)
-        graph = Graph(name, tuple(self.inputs), tuple(self.outputs), tuple(self.ops), ROUNDING)
+        graph = Graph(
+            name, tuple(self.inputs), tuple(self.outputs), tuple(self.ops), first.rounding
+        )
         paths = {
             n: self.module.get_submodule(str(n.target))
             for n in self.placed
