@@ -22,8 +22,9 @@ def create_eval_graph(
 ) -> fx.GraphModule:
     """What inference will compute, as a module: the same rounding, by the same functions.
 
-    It takes real inputs and returns real outputs in single precision, and has no gradients. It does not share anything with `training_graph`. `rounding`
-    is that of the model: GEMMLOWP as in the paper, or SINGLE.
+    It takes real inputs, returns real outputs in single precision, and has no gradients. It shares
+    nothing with `training_graph`. `rounding` is that of the model: GEMMLOWP as in the paper, or
+    SINGLE.
     Raises QgenError where no range was seen, or nothing but zeros.
     """
     if rounding not in ROUNDINGS:
