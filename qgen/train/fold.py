@@ -136,19 +136,20 @@ class Folded(nn.Module):
             moving = torch.sqrt(fold.variance + norm.eps)
             lost = self._times((coarse - fine).detach(), moving / deviation)
             return y + self._product(x, lost)
-        # A channel whose weights all round to 0 has no variance; keep the one it had, and keep
-        # the gradient of its weights at the size that this variance gives it.
+        # Where all weights of a channel round to 0, their gradient would be as large as eps is
+        # small; it gets the size that the moving variance gives it.
         dead = coarse.detach().reshape(len(coarse), -1).abs().amax(1) == 0.0
         eps = torch.where(dead, math.sqrt(norm.eps) * (fold.variance + norm.eps).rsqrt(), 1.0)
         c = self._product(x, self._times(coarse, eps / factor))
-        return self._normalized(c, norm, fold, dead)[0]
+        return self._normalized(c, norm, fold)[0]
 
-    def _normalized(
-        self, c: Tensor, norm: Norm, fold: _Fold, dead: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _normalized(self, c: Tensor, norm: Norm, fold: _Fold) -> tuple[Tensor, Tensor]:
         """Batch norm of a product without its bias, which batch norm would take out again.
 
-        Where `dead`, the moving variance stays. Returns the result and the batch's deviation.
+        Returns the result and the deviation of the batch. A channel without any variance, because
+        its weights or its inputs have all become 0, keeps its moving variance: it has a constant
+        result in any case, but a variance of 0 would widen its folded weights beyond all others
+        and with them the range of the whole tensor.
         """
         assert norm.running_var is not None and norm.running_mean is not None
         rate = norm.momentum
@@ -162,8 +163,8 @@ class Folded(nn.Module):
             c, mean, variance, fold.gamma, fold.beta, rate or 0.0, norm.eps
         )
         with torch.no_grad():
-            kept = variance if dead is None else torch.where(dead, fold.variance, variance)
-            norm.running_var.copy_(kept)
+            constant = deviation.square() <= norm.eps * 1.0001
+            norm.running_var.copy_(torch.where(constant, fold.variance, variance))
             norm.running_mean.copy_(mean if self.bias is None else mean + self.bias)
         return y, deviation
 

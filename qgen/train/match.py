@@ -102,14 +102,11 @@ def shape(node: Any) -> tuple[int, ...]:
     return tuple(getattr(meta, "shape", ()))
 
 
-def pair(value: Any) -> tuple[int, int]:
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """One number for both dimensions, or one for each."""
     if isinstance(value, int):
         return value, value
-    if isinstance(value, tuple | list) and len(value) == 2:
-        return int(value[0]), int(value[1])
-    if isinstance(value, tuple | list) and len(value) == 1:
-        return int(value[0]), int(value[0])
-    raise UnsupportedError(f"{value} is not one or two numbers")
+    return int(value[0]), int(value[-1])
 
 
 # -- with weights --------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ place where inference rounds gets a `FakeQuantize`. Places around a concat share
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 
 import networkx as nx
 import torch
@@ -59,7 +61,11 @@ def _trace(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, nn.Module
             f"the network cannot be traced: {' '.join(str(e).split())}",
             hint="control flow must not depend on the input",
         ) from e
-    with torch.no_grad():
+    inputs = [n.name for n in traced.graph.nodes if n.op == "placeholder"]
+    if len(inputs) != 1:
+        raise QgenError(f"the network takes {len(inputs)} inputs ({', '.join(inputs)}), not one")
+    # What goes wrong is also printed there.
+    with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
         try:
             ShapeProp(traced).propagate(example)
         except Exception as e:
@@ -127,8 +133,6 @@ class _Rewriter:
         return self.matches[node]
 
     def _input(self, node: fx.Node) -> None:
-        if len(self.new):
-            raise QgenError(f"the network has a second input, '{node.name}'")
         layer = layers.Input(node.name, shape(node)[1:])
         self.taken.add(node.name)
         placeholder = self.graph.placeholder(node.name)
@@ -143,7 +147,8 @@ class _Rewriter:
             self._folded(node, m, path, operands)
         elif m.norm is not None:
             raise QgenError(
-                f"'{path}' (batch norm) does not follow a convolution or dense layer directly"
+                f"'{path}' ({type(m.norm).__name__}) does not follow a convolution or dense layer "
+                "that it alone uses"
             )
         elif m.activation is not None:
             layer: layers.Layer = layers.Clamp(path, m.activation)

@@ -36,7 +36,9 @@ def test_nudged_ranges_hold_zero(a: float, b: float, bits: int, narrow: bool) ->
     x = torch.tensor([0.0, low, high, 2 * low - 1.0, 2 * high + 1.0])
     y = fake_quantize(x, scale, zero, levels)
     assert y[0] == 0.0
-    assert set(y.tolist()) <= {np.float32(scale) * (q - zero) for q in range(levels[0], levels[1] + 1)}
+    assert set(y.tolist()) <= {
+        np.float32(scale) * (q - zero) for q in range(levels[0], levels[1] + 1)
+    }
 
 
 @given(st.lists(st.floats(-300, 300, width=32), min_size=1), st.floats(2**-7, 10.0, width=32))

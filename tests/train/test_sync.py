@@ -54,10 +54,7 @@ def work(rank: int, folder: str, statistics: Statistics) -> None:
     model = graph(statistics)
     steps(DistributedDataParallel(model), slice(rank, rank + 1))
     torch.save(model.state_dict(), os.path.join(folder, f"{rank}.pt"))  # noqa: PTH118
-    if rank == 1:
-        observed = torch.full((3,), float("nan"))
-    else:
-        observed = torch.ones(3)
+    observed = torch.full((3,), float("nan") if rank == 1 else 1.0)
     try:
         Observer("conv", 0.9)(observed)
     except QgenError as e:
