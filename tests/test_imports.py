@@ -22,6 +22,7 @@ ALLOWED = {
     "targets": {"ir", "passes", "toolchain"},
     "asm": set(),
     "lower": {"asm", "ir", "passes", "plan", "targets"},
+    "train": {"ir", "passes"},
     "emit": {"asm", "ir", "passes", "plan", "targets", "lower", "ctext"},
 }
 

@@ -20,7 +20,7 @@ from qgen.frontend.printer import print_graph, save, single
 from qgen.frontend.text import load, parse
 from qgen.ir.graph import Graph
 from qgen.ir.op import registry
-from qgen.ir.types import DType, Tensor, TensorType
+from qgen.ir.types import DType, QParams, Tensor, TensorType
 from qgen.passes.legalize import legalize
 from qgen.passes.storage import signed_storage
 from tests.frontend.qg_graphs import any_types, graphs
@@ -292,3 +292,18 @@ def test_save_fails_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         save(graph, tmp_path / "m.qg")
     assert (tmp_path / "m.qg").read_bytes() == before
     assert listing(tmp_path) == ["m.npz", "m.qg"]
+
+
+def test_bits_are_kept() -> None:
+    """Depths below 8 bits are printed; 8 is what a type has anyway."""
+    text = (
+        "qgen 1\nmodel m rounding(gemmlowp)\n\n"
+        "input x : u8[4] quant(scale=0.5, zero=128)\n\n"
+        "y = clamp(x) : u8[4] quant(scale=0.5, zero=1, bits=4)\n\noutput y\n"
+    )
+    graph = parse(text, {})
+    assert graph.ops[0].out.type.quant == QParams((0.5,), 1, bits=4)
+    assert print_graph(graph, "m.npz")[0] == text
+    assert parse(text.replace(", bits=4", ", bits=8"), {}).same(
+        parse(text.replace(", bits=4", ""), {})
+    )

@@ -231,6 +231,8 @@ STATEMENTS = [
     ),
     ("input y : u8[3] @@quant(scale=[1, 2], axis=0)", "2 scales for 3 slices along axis 0", ""),
     ("input y : u8[3] @@quant(zero=1, axis=1)", "quantization axis 1 does not exist in [3]", ""),
+    ("input y : u8[1] @@quant(zero=1, bits=9)", "a bit depth of 9 is not one of 4 to 8", ""),
+    ("input y : u8[1] @@quant(zero=32, bits=5)", "zero point 32 is outside u8 [0, 31]", ""),
     ("input y : u8[1] @@quant(zero=256)", "zero point 256 is outside u8 [0, 255]", ""),
     ("input y : u8[1] quant(zero=@@1.0)", "'zero' of quant must be an integer, got 1.0", ""),
     ("input y : u8[2] quant(scale=@@onse, axis=0)", "'onse' is missing in 'm.npz'", "'ones'?"),

@@ -133,6 +133,12 @@ BAD: list[tuple[str, Callable[[], object]]] = [
         lambda: t("x", 2, quant=QParams((1.0,), 0, 1)),
     ),
     ("3 scales for 2 slices along axis 0", lambda: t("x", 2, quant=QParams((1.0,) * 3, 0, 0))),
+    ("a bit depth of 3 is not one of 4 to 8", lambda: QParams((1.0,), bits=3)),
+    (
+        r"zero point 16 is outside u8 \[0, 15\]",
+        lambda: t("x", 1, kind=DType.U8, quant=QParams((1.0,), 16, bits=4)),
+    ),
+    ("i32 cannot have 7 bits", lambda: t("x", 1, kind=I32, quant=QParams((1.0,), bits=7))),
     ("a per-tensor scale is needed here", lambda: t("x", 2, quant=None).type.scale),
     (
         r"model.qg:3:7: constant 'c' holds int32\[2\], its type says i8\[3\]",
@@ -147,6 +153,8 @@ BAD: list[tuple[str, Callable[[], object]]] = [
         "activation relu leaves no value of scale 1.0, zero 300",
         lambda: numerics.activation_range(Activation.RELU, q(1.0, 300), DType.U8),
     ),
+    (r"range \[0.0, 0.0\] has no scale", lambda: numerics.nudge(0.0, 0.0, (-128, 127))),
+    (r"range \[0.0, inf\] has no scale", lambda: numerics.nudge(1.0, np.inf, (-128, 127))),
     # windows
     (
         r"conv2d 'y': input must be \[batch, height, width, channels\], got \[4, 3\]",
@@ -307,6 +315,13 @@ BAD: list[tuple[str, Callable[[], object]]] = [
     (
         r"model.qg:3:7: 'y' has no scale \(add quant\(scale=..., ...\)\)",
         lambda: verify(graph(clamp(out=t("y", 1, 4, 4, 3, quant=None))), Stage.QUANTIZED),
+    ),
+    (
+        "quantize 'y' cannot limit its result to 5 bits",
+        lambda: verify(
+            graph(Quantize(x=X, out=t("y", 1, 4, 4, 3, quant=QParams((0.5,), bits=5)))),
+            Stage.QUANTIZED,
+        ),
     ),
     ("clamp 'y' is legalized already", lambda: verify(legalize(graph(clamp())), Stage.QUANTIZED)),
     ("clamp 'y' has no clamp", lambda: verify(graph(clamp()), Stage.INTEGER)),

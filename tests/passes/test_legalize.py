@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qgen.ir.graph import Graph
+from qgen.ir.interp import run_all
 from qgen.ir.op import Op
 from qgen.ir.ops.clamp import Clamp
 from qgen.ir.ops.logistic import Logistic
 from qgen.ir.ops.lookup import Lookup
+from qgen.ir.ops.max_pool2d import MaxPool2D
 from qgen.ir.sigmoid import Method
 from qgen.ir.types import DType, QParams, Rounding, Tensor, TensorType
 from qgen.ir.verify import Stage, stage_of
 from qgen.passes.legalize import legalize
+from qgen.passes.storage import as_stored, signed_storage
 from tests.ops.strategies import OPS, program
 
 
@@ -101,3 +105,27 @@ def test_sigmoid_as_a_table_becomes_a_lookup() -> None:
     assert isinstance(op, Lookup) and op.name == "y"
     values = op.table.const.astype(int)
     assert values[128] == 0 and values[0] == -128 and np.all(np.diff(values) >= 0)
+
+
+@pytest.mark.parametrize("kind", [DType.U8, DType.I8])
+@pytest.mark.parametrize("bits", range(4, 9))
+def test_bits_become_clamps(kind: DType, bits: int) -> None:
+    """(Q20) Golden keeps to the levels; the integer graph knows them as clamps alone."""
+    zero = QParams((), 0, bits=bits).limits(kind)[0] + 7
+    quant = QParams((0.02,), zero, bits=bits)
+    low, high = quant.limits(kind)
+    assert high - low + 1 == 2**bits and low >= kind.min and high <= kind.max
+    x = Tensor("x", TensorType(kind, (1, 1, 256, 1), QParams((0.1,), kind.min + 128)))
+    inner = Tensor("inner", TensorType(kind, (1, 1, 256, 1), quant))
+    y = Tensor("y", TensorType(kind, (1, 1, 128, 1), quant))
+    ops = (Clamp(x=x, out=inner), MaxPool2D(x=inner, kernel=(1, 2), stride=(1, 2), out=y))
+    model = legalize(Graph("bits", (x,), (y,), ops))
+    assert model.ops[0].out.type.quant == QParams((), quant.zero)
+    every = np.arange(kind.min, kind.max + 1).astype(kind.numpy).reshape(x.shape)
+    result = run_all(model, [every])
+    assert (result["inner"].min(), result["inner"].max()) == (low, high)
+    assert (result["y"].min(), result["y"].max()) == (low, high)
+    stored = signed_storage(model)
+    for name, values in run_all(stored, [every]).items():
+        t = next(t for t in stored.activations if t.name == name)
+        assert np.array_equal(values, as_stored(result[name], t))
