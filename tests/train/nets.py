@@ -9,8 +9,6 @@ from sklearn.datasets import load_digits
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-torch.set_num_threads(1)
-
 
 class Digits(NamedTuple):
     """scikit-learn's 8 x 8 digits, values in [0, 1]."""

@@ -47,13 +47,15 @@ def graph(statistics: Statistics) -> nn.Module:
     return model.train()
 
 
-def work(rank: int, folder: str, statistics: Statistics) -> None:
+def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(os.path.join(folder, "store"), 2)  # noqa: PTH118
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    model = graph(statistics)
-    steps(DistributedDataParallel(model), slice(rank, rank + 1))
-    torch.save(model.state_dict(), os.path.join(folder, f"{rank}.pt"))  # noqa: PTH118
+    for statistics in Statistics:
+        model = graph(statistics)
+        steps(DistributedDataParallel(model), slice(rank, rank + 1))
+        name = f"{statistics.value}{rank}.pt"
+        torch.save(model.state_dict(), os.path.join(folder, name))  # noqa: PTH118
     observed = torch.full((3,), float("nan") if rank == 1 else 1.0)
     try:
         Observer("conv", 0.9)(observed)
@@ -62,17 +64,27 @@ def work(rank: int, folder: str, statistics: Statistics) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("statistics", Statistics)
-def test_two_processes_are_one(statistics: Statistics, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both processes have saved."""
+    path = tmp_path_factory.mktemp("ranks")
     spawn: Any = mp.spawn
-    spawn(work, (str(tmp_path), statistics), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    spawn(work, (str(path),), nprocs=2)
+    return path
+
+
+@pytest.mark.parametrize("statistics", Statistics)
+def test_two_processes_are_one(statistics: Statistics, folder: Path) -> None:
+    """Weights, ranges and moving statistics: equal on both ranks, close to those of one process."""
+    first, second = (torch.load(folder / f"{statistics.value}{rank}.pt") for rank in (0, 1))
     alone = graph(statistics)
     steps(alone, slice(0, 2))
     assert first.keys() == second.keys() == alone.state_dict().keys()
     for name, value in alone.state_dict().items():
         assert torch.equal(first[name], second[name]), name
         torch.testing.assert_close(first[name], value, rtol=1e-3, atol=1e-4, msg=name)
-    # A rank that sees NaN stops all of them.
+
+
+def test_nan_in_one_process_stops_all(folder: Path) -> None:
     for rank in (0, 1):
-        assert "NaN in the activations of 'conv'" in torch.load(tmp_path / f"error{rank}.pt")
+        assert "NaN in the activations of 'conv'" in torch.load(folder / f"error{rank}.pt")
