@@ -32,7 +32,7 @@ class QatConfig:
         per_channel: one scale per output channel instead of one per tensor; their zero points are
             0, since the IR has one zero point per tensor.
         symmetric: zero points of weights are 0 per tensor too. The range is up to twice as wide,
-            but w - Z fits int8, which the fastest kernels want.
+            but w - Z fits int8 however skewed it is.
         smoothing: weight of the past in the moving averages of activation ranges, in [0, 1).
         delay: training steps during which activations are observed but not yet quantized.
         statistics: see `Statistics`.

@@ -159,9 +159,10 @@ class Folded(nn.Module):
                 rate = 1.0 / float(norm.num_batches_tracked)
         # Copies: autograd does not like what it has seen to change.
         mean, variance = self._moving_mean(norm).detach(), fold.variance.clone()
-        y, deviation = sync.batch_norm(
-            c, mean, variance, fold.gamma, fold.beta, rate or 0.0, norm.eps
-        )
+        # A bias in front of batch norm changes nothing, but has a gradient: 0. Processes that train
+        # together wait for the gradients of all parameters.
+        beta = fold.beta if self.bias is None else fold.beta + 0.0 * self.bias
+        y, deviation = sync.batch_norm(c, mean, variance, fold.gamma, beta, rate or 0.0, norm.eps)
         with torch.no_grad():
             constant = deviation.square() <= norm.eps * 1.0001
             norm.running_var.copy_(torch.where(constant, fold.variance, variance))
