@@ -59,8 +59,8 @@ def check(
         eval_graph: the evaluation graph.
         graph: what `export` made of it, or what was read back from its file.
         inputs: real values, at least one.
-        simulation: what to compare golden with instead of `eval_graph`: the training graph, in
-            evaluation mode, tells how far its single precision is from inference.
+        simulation: what to compare golden with instead of `eval_graph`: the training graph (which
+            is run in evaluation mode) tells how far its single precision is from inference.
 
     Raises QgenError where `graph` does not belong to `eval_graph`.
     """
@@ -116,8 +116,11 @@ def _simulate(
                     found[p.tensor.name] = p.stored(integers(value, quant))
             return value
 
+    was_training = graph.training
+    graph.eval()
     with torch.no_grad():
         Recorder(graph).run(batch)
+    graph.train(was_training)
     return found
 
 

@@ -17,6 +17,7 @@ from qgen.ir.types import Rounding
 from qgen.train import QatConfig, calibrate, check, create_eval_graph, create_training_graph, export
 from tests.ir.raising import raise_statements, reached
 
+pytestmark = pytest.mark.filterwarnings("ignore:Implicit dimension choice for softmax")
 IMAGES = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(2))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +18,7 @@ from qgen.train.fake_quant import FakeQuantize
 from qgen.train.fold import Folded
 from tests.train.nets import Residual
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 Body = Callable[["Net", Tensor], Tensor]
 
 
@@ -240,3 +243,44 @@ def test_several_outputs() -> None:
     graph = export(evaluation)
     assert [t.name for t in graph.outputs] == ["b", "dense"]
     assert check(evaluation, graph, EXAMPLE).activations == 1.0
+
+
+def test_copies_and_checkpoints() -> None:
+    """A deep copy, a pickle and a checkpoint give the same model; shared ranges stay shared."""
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    torch.manual_seed(9)
+    graph = create_training_graph(Residual(), x, QatConfig()).train()
+    graph(x)
+    copied = copy.deepcopy(graph)
+    file = io.BytesIO()
+    torch.save(graph, file)
+    file.seek(0)
+    pickled = torch.load(file, weights_only=False)
+    resumed = create_training_graph(Residual(), x, QatConfig())
+    resumed.load_state_dict(graph.state_dict())
+    graph(2.0 * x)
+    after = export(create_eval_graph(graph))
+    for other in (copied, pickled, resumed.train()):
+        assert not export(create_eval_graph(other)).same(after)
+        torch.manual_seed(1)
+        other(2.0 * x)
+        assert _same_but_dropout(export(create_eval_graph(other)), after)
+
+
+def _same_but_dropout(a: Graph, b: Graph) -> bool:
+    """Equal up to what follows the dropout, which is random."""
+    last = len(a.ops) - 1
+    return a.replace(ops=a.ops[:last], outputs=(a.ops[last - 1].out,)).same(
+        b.replace(ops=b.ops[:last], outputs=(b.ops[last - 1].out,))
+    )
+
+
+def test_a_simulation_is_compared_in_evaluation_mode() -> None:
+    graph = training_graph(lambda m, x: m.norm(m.a(x))).train()
+    for _ in range(5):
+        graph(EXAMPLE)
+    evaluation = create_eval_graph(graph)
+    before = copy.deepcopy(graph.state_dict())
+    agreement = check(evaluation, export(evaluation), EXAMPLE, simulation=graph)
+    assert graph.training and agreement.largest <= 1
+    assert all(torch.equal(v, before[k]) for k, v in graph.state_dict().items())
