@@ -130,7 +130,7 @@ def round_all(values: Any, xp: Elementary) -> Any:
 
 
 def nudge(low: float, high: float, levels: tuple[int, int]) -> tuple[float, int]:
-    """(13) Scale and zero point of the range [low, high], widened to hold 0 and moved to hit it.
+    """(Q21) Scale and zero point, eq. (13), of [low, high], widened to hold 0 and moved to hit it.
 
     `levels` are the smallest and largest integer; the scale is s(a, b, n) in single precision.
     Raises QgenError for a range without extent or one that is not finite.

@@ -18,5 +18,5 @@ def test_recipe(tmp_path: Path) -> None:
         [sys.executable, str(tmp_path / script)], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert f"`{done.stdout.strip()}`" in PAGE.read_text()
+    assert f"`{done.stdout.strip()}`" in " ".join(PAGE.read_text().split())
     assert len(load_model(tmp_path / "digits.qg").ops) == 5
