@@ -140,13 +140,13 @@ class State:
 
 
 def issues(core: Core, body: Sequence[Instruction]) -> list[Issue]:
-    return [issue_of(core, i) for i in body if not i.branch]
+    return [issue_of(core, i) for i in body]
 
 
 def steady_cycles(core: Core, body: Sequence[Instruction]) -> float:
-    """Cycles per round of `body` when it repeats; its branch is not counted."""
+    """Cycles per round of `body` when it repeats."""
     if not core.in_order:
-        return bound(core, [i for i in body if not i.branch])
+        return bound(core, body)
     state = State(core)
     start = 0
     whole = issues(core, body)
@@ -161,7 +161,7 @@ def steady_cycles(core: Core, body: Sequence[Instruction]) -> float:
 def cycles_once(core: Core, body: Sequence[Instruction]) -> float:
     """Cycles of `body` run once, until its last result."""
     if not core.in_order:
-        return bound(core, [i for i in body if not i.branch])
+        return bound(core, body)
     state = State(core)
     for i in issues(core, body):
         state.issue(i)

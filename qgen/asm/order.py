@@ -7,17 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from qgen.asm.cores import Core
+from qgen.asm.cores import CORES, Core
 from qgen.asm.isa import Instruction, macs
 from qgen.asm.machine import State, bound, cycles_once, issue_of, steady_cycles
+from qgen.asm.out_of_order import loop_cycles
 
 # How many cycles an urgent instruction may wait before one that could start at once goes first.
 PATIENCE = (0, 1, 2, 3, 5)
 # Moves that are tried on the body of a loop.
 MOVES = 1200
+# So many in a row that save nothing are enough.
+IDLE = 300
 REACH = 16
 # Within this factor of what the units allow there is nothing to look for.
 GOOD_ENOUGH = 1.02
+# An order in which little waits suits an out-of-order core, too, for its window is not endless. Its
+# own order must be faster by this factor.
+IN_ORDER = CORES["cortex-a53"]
+WORTH_LEAVING = 0.99
 
 
 @dataclass(frozen=True)
@@ -84,16 +91,31 @@ def dependences(core: Core, body: Sequence[Instruction], *, disjoint: bool) -> D
 
 @cache
 def ordered(
-    core: Core, body: tuple[Instruction, ...], *, repeats: bool, disjoint: bool
+    core: Core,
+    body: tuple[Instruction, ...],
+    branch: Instruction | None = None,
+    *,
+    repeats: bool,
+    disjoint: bool,
 ) -> tuple[float, tuple[Instruction, ...]]:
     """Cycles of `body` in the order that `core` runs soonest, and that order.
 
-    `repeats` if it is the body of a loop: the cycles are then those of one round.
+    `repeats` if it is the body of a loop: the cycles are then those of one round. A `branch` at its
+    end counts: an in-order core waits there for what is not ready, and may do other things
+    meanwhile.
     """
     graph = dependences(core, body, disjoint=disjoint)
-    measure = steady_cycles if repeats else cycles_once
+    end = (branch,) if branch else ()
+
+    def measure(core: Core, order: tuple[Instruction, ...]) -> float:
+        return (steady_cycles if repeats else cycles_once)(core, (*order, *end))
+
     if not core.in_order:
         found = tuple(body[i] for i in _loads_early(body, graph))
+        if repeats:
+            _, calm = ordered(IN_ORDER, body, branch, repeats=True, disjoint=disjoint)
+            times = [loop_cycles(core, order) for order in (found, calm)]
+            found = found if times[0] < WORTH_LEAVING * times[1] else calm
         return measure(core, found), found
     best = body
     least = measure(core, best)
@@ -103,6 +125,8 @@ def ordered(
         # The second time round it begins in the state in which the first one ended.
         for _ in range(2 if repeats else 1):
             found, start = _greedy(body, graph, start, urgency, patience)
+            if branch:
+                start.issue(issue_of(core, branch))
             cycles = measure(core, found)
             if cycles < least:
                 best, least = found, cycles
@@ -171,22 +195,26 @@ def _greedy(
 
 @cache
 def improved(
-    core: Core, body: tuple[Instruction, ...], *, disjoint: bool
+    core: Core, body: tuple[Instruction, ...], branch: Instruction, *, disjoint: bool
 ) -> tuple[Instruction, ...]:
     """The body of a loop after single instructions were moved as long as that saves cycles.
 
-    The moves are drawn, always the same ones.
+    It ends with `branch`. The moves are drawn, always the same ones.
     """
     graph = dependences(core, body, disjoint=disjoint)
     after = graph.after()
     order = list(range(len(body)))
-    least = steady_cycles(core, body)
-    enough = GOOD_ENOUGH * bound(core, body)
+    least = steady_cycles(core, [*body, branch])
+    # The branch waits for the last result.
+    wait = max(core.timing(i).latency for i in body if macs(i)) - 1
+    enough = GOOD_ENOUGH * bound(core, body) + wait
     draw = random.Random(len(body))
     light = [n for n, i in enumerate(body) if not macs(i)]
+    idle = 0
     for _ in range(MOVES):
-        if least <= enough:
+        if least <= enough or idle > IDLE:
             break
+        idle += 1
         # What moves data finds its place between the products, rather than the reverse.
         n = draw.choice(light if draw.random() < 0.8 and light else order)
         at = order.index(n)
@@ -198,7 +226,8 @@ def improved(
             continue
         moved = order[:at] + order[at + 1 :]
         moved.insert(to, n)
-        cycles = steady_cycles(core, [body[m] for m in moved])
+        cycles = steady_cycles(core, [*(body[m] for m in moved), branch])
         if cycles <= least:
+            idle = idle if cycles == least else 0
             order, least = moved, cycles
     return tuple(body[m] for m in order)

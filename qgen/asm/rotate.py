@@ -1,6 +1,7 @@
 """Software pipelining: the loads of the next round run among the products of this one.
 
-A loop whose body is loads P, then the rest R, repeated n >= 1 times, becomes
+A loop whose body is loads P with the steps of their pointers, then the rest R, repeated n >= 1
+times, becomes
 
     P; count; if done skip; { R with the next P; count; repeat }; R
 
@@ -28,7 +29,7 @@ class Split:
     """The body of a counted loop in parts.
 
     Attributes:
-        loads: P, all of what R needs first.
+        loads: P, all of what R needs first, and the additions that move its pointers on.
         rest: R.
         count: the instruction that sets the flags of the branch.
     """
@@ -53,13 +54,28 @@ def split(core: Core, block: Block, *, disjoint: bool, most: int = LONGEST) -> S
     if count.reads != counter or any((i.reads | i.writes) & (counter | {FLAGS}) for i in others):
         return None
     ahead: set[int] = set()  # closed under what must come before
+    loaded = 0
     graph = dependences(core, others, disjoint=disjoint)
     for n, instruction in enumerate(others):
-        if instruction.load and len(ahead) < most and set(graph.before[n]) <= ahead:
+        if not set(graph.before[n]) <= ahead:
+            continue
+        if instruction.load and loaded < most:
+            ahead.add(n)
+            loaded += 1
+        elif ahead and _moves_pointer(instruction):
             ahead.add(n)
     loads = tuple(i for n, i in enumerate(others) if n in ahead)
     rest = tuple(i for n, i in enumerate(others) if n not in ahead)
     return Split(loads, rest, count) if loads and rest else None
+
+
+def _moves_pointer(instruction: Instruction) -> bool:
+    """An addition to a register that is not a vector: one behind the loads of that pointer."""
+    return (
+        instruction.mnemonic == "add"
+        and instruction.key == "add x x #"
+        and (instruction.reads == instruction.writes)
+    )
 
 
 def body(parts: Split) -> list[Instruction]:

@@ -9,8 +9,8 @@ from operator import itemgetter
 
 from qgen.asm import rewrite, rotate
 from qgen.asm.cores import Core
-from qgen.asm.isa import Instruction, macs
-from qgen.asm.machine import steady_cycles
+from qgen.asm.isa import Instruction, macs, parse
+from qgen.asm.machine import bound, steady_cycles
 from qgen.asm.order import improved, ordered
 from qgen.asm.statement import Block
 from qgen.asm.statement import rewrite as rewrite_statements
@@ -46,6 +46,39 @@ def scheduled(text: str, core: Core, *, tuned: bool = False, disjoint: bool = Fa
     return rewrite_statements(text, change)
 
 
+def kernel_cycles(core: Core, lines: tuple[str, ...], rounds: float = 0.0) -> float:
+    """Cycles of lines of a kernel in the order for `core`.
+
+    Args:
+        rounds: of a loop of these lines, in the mean, from entering to leaving it; the cycles are
+            then those of one round with its share of entering and leaving. 0 for no loop.
+    """
+    if not lines:
+        return 0.0
+    if not core.in_order:
+        return bound(core, tuple(map(parse, lines)))
+    if not rounds:
+        return _straight_cycles(core, lines)
+    steady, around = _loop_cycles(core, lines)
+    return steady + around / max(rounds, 1.0)
+
+
+@cache
+def _straight_cycles(core: Core, lines: tuple[str, ...]) -> float:
+    return ordered(core, tuple(map(parse, lines)), repeats=True, disjoint=False)[0]
+
+
+@cache
+def _loop_cycles(core: Core, lines: tuple[str, ...]) -> tuple[float, float]:
+    """Cycles of a round; those by which a loop of `n` rounds takes longer than `n` rounds."""
+    block = Block("1", tuple(map(parse, lines)), parse("b.ne 1b"))
+    found = _block(core, block, FIRST_LABEL, tuned=True, disjoint=False)
+    each = [steady_cycles(core, b.instructions) for b in found]
+    steady = next(c for c, b in zip(each, found, strict=True) if b.loop)
+    # Rotated, one round is that of the blocks before and behind the loop.
+    return steady, sum(each) - steady - (steady if len(found) > 1 else 0.0)
+
+
 def _block(core: Core, block: Block, free: int, *, tuned: bool, disjoint: bool) -> list[Block]:
     """The fastest of the forms of a block, as it is or rotated; one of each per form."""
     plain: list[tuple[float, list[Block]]] = []
@@ -53,11 +86,11 @@ def _block(core: Core, block: Block, free: int, *, tuned: bool, disjoint: bool) 
     for body in _forms(core, block, tuned):
         now = replace(block, body=tuple(body))
         price = WORTH_ADDING * max(0, len(body) - len(block.body))
-        cycles, found = ordered(core, now.body, repeats=block.loop, disjoint=disjoint)
+        cycles, found = ordered(core, now.body, now.branch, repeats=block.loop, disjoint=disjoint)
         plain.append((cycles + price, [replace(now, body=found)]))
         for parts in _rotations(core, now, disjoint):
             whole = tuple(rotate.body(parts))
-            cycles, steady = ordered(core, whole, repeats=True, disjoint=disjoint)
+            cycles, steady = ordered(core, whole, now.branch, repeats=True, disjoint=disjoint)
             _, last = ordered(core, parts.rest, repeats=False, disjoint=disjoint)
             longer.append((cycles + price, rotate.rotated(now, parts, steady, last, free)))
     searched = tuned and core.in_order and block.loop and _dense(block)
@@ -68,7 +101,9 @@ def _block(core: Core, block: Block, free: int, *, tuned: bool, disjoint: bool) 
             best = rotated
     if searched:
         return [
-            replace(b, body=improved(core, b.body, disjoint=disjoint)) if b.loop else b
+            replace(b, body=improved(core, b.body, b.branch, disjoint=disjoint))
+            if b.loop and b.branch
+            else b
             for b in best
         ]
     return best
@@ -86,8 +121,9 @@ def _rotations(core: Core, block: Block, disjoint: bool) -> Iterator[rotate.Spli
     if whole is None:
         return
     yield whole
+    loads = sum(i.load for i in whole.loads)
     for share in (0.75, 0.5, 0.25):
-        most = round(share * len(whole.loads))
+        most = round(share * loads)
         fewer = rotate.split(core, block, disjoint=disjoint, most=most) if most else None
         if fewer is not None:
             yield fewer
@@ -102,6 +138,7 @@ def _forms(core: Core, block: Block, tuned: bool) -> Iterator[Sequence[Instructi
     if tuple(joined) != block.body:
         yield joined
     if tuned and core.in_order and block.loop:
+        yield rewrite.take_steps_out(block.body)
         apart = rewrite.take_steps_out(rewrite.lists_as_pairs(block.body))
         singly = rewrite.one_by_one(block.body)
         for body in (apart, rewrite.split_pairs(apart), rewrite.take_steps_out(singly)):
@@ -115,5 +152,5 @@ def _budget_note(core: Core, block: Block) -> tuple[str, ...]:
     products = sum(map(macs, block.body))
     if not block.loop or not products:
         return ()
-    cycles = steady_cycles(core, block.body)
+    cycles = steady_cycles(core, block.instructions)
     return (f"/* budget: {cycles:.0f} cycles / {products} MACs ({core.name}) */",)

@@ -34,6 +34,10 @@ class Block:
     notes: tuple[str, ...] = ()
 
     @property
+    def instructions(self) -> tuple[Instruction, ...]:
+        return (*self.body, self.branch) if self.branch else self.body
+
+    @property
     def loop(self) -> bool:
         """It ends with a branch to its own start."""
         return (
