@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from qgen.asm.cores import Core, core_with
+from qgen.asm.schedule import kernel_cycles
 from qgen.ir.graph import Graph
 from qgen.ir.op import Op
 from qgen.ir.types import Array, Tensor, located
@@ -96,12 +98,14 @@ def lower(graph: Graph, target: Target, cpu: Cpu | None = None) -> Lowered:
     model = legalize(graph)
     pruned = prune(model, target.granule)
     stored = schedule(signed_storage(pruned.graph))
+    core = core_with(cpu.model) if cpu else None
+    clock = partial(kernel_cycles, core) if core else None
     steps = []
     for index, op in enumerate(stored.ops):
-        spec = target.select(op, stored.rounding)
+        spec = target.select(op, stored.rounding, clock)
         prepared = located(op.loc, spec.prepare, op, stored.rounding)
         function = f"{stored.name}_{index:02d}_{op.name.replace('.', '_')}"
-        cost = spec.cost(op, stored.rounding)
+        cost = spec.predicted(op, stored.rounding)
         predicted = None if cost is None else round(cost)
         operands = tuple(parameters(op))
         steps.append(Step(index, op, spec, prepared, function, operands, predicted))

@@ -12,32 +12,20 @@ import numpy as np
 
 from qgen.ir.linear import Linear
 from qgen.ir.types import Array, DType, Rounding
+from qgen.targets import gemm_lines
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.finish import Constants, Finish, finish_lines, load_lines, plan_finish
 from qgen.targets.fold import fold_zero_points
+from qgen.targets.gemm_lines import CHANNELS, LANES, STEP, register_plan, two_pointers
 from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
-from qgen.targets.spec import Helper, Lanes, RegPlan
+from qgen.targets.spec import Helper, Lanes
+from qgen.targets.work import Part, Work
 
-CHANNELS = 4  # output channels of one block
-ROWS = 4
-STEP = 32  # products of one step
-LANES = 8
 DEEP = STEP // LANES  # products of one step that meet in a lane
 INT16_MAX = 2**15 - 1
+NEXT_STEP = "adds %[flags], %[flags], %[flags]"
 WORD_STEPS = 63  # steps of which a word of flags tells; one bit says where it ends
-
-
-def register_plan(rows: int) -> RegPlan:
-    """Vector registers of the kernel for 1 or 4 rows."""
-    return RegPlan(
-        {
-            "a": tuple(range(8)),
-            "product": tuple(range(8, 8 + rows)),
-            "b": (12, 13, 14, 15),
-            "acc": tuple(range(16, 16 + CHANNELS * rows)),
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -191,86 +179,6 @@ def widest(block: Array, deep: Array, pairs: int) -> int:
 # -- assembly ------------------------------------------------------------------------------------
 
 
-def _step(regs: RegPlan, rows: int, halves: int, depth: int) -> Lines:
-    """Products of one step, `depth` accumulated per lane before SADALP.
-
-    `halves` q registers of each row lie in a, `halves` of each channel pass through b.
-    """
-    a, b, product, acc = (regs[role] for role in ("a", "b", "product", "acc"))
-
-    def weights(j: int) -> str:
-        two = f"q{b[2 * (j % 2)]}, q{b[2 * (j % 2) + 1]}"
-        return f"ldp {two}, [%[w]], #32"
-
-    lines = []
-    for i in range(rows):
-        if halves == 2:
-            lines.append(f"ldp q{a[2 * i]}, q{a[2 * i + 1]}, [%[a{i}]], #32")
-        else:
-            lines.append(f"ldr q{a[2 * i]}, [%[a{i}]], #16")
-    lines.append(weights(0))
-    for j in range(CHANNELS):
-        if halves == 2 and j + 1 < CHANNELS:
-            lines.append(weights(j + 1))
-        elif halves == 1 and j == 0:
-            lines.append(weights(1))
-        for part in range(2 * halves):
-            which = b[2 * (j % 2) + part // 2] if halves == 2 else b[j]
-            name = "smull" if part % depth == 0 else "smlal"
-            high, lanes = ("2", "16b") if part % 2 else ("", "8b")
-            for i in range(rows):
-                left = f"v{a[2 * i + part // 2]}.{lanes}"
-                lines.append(f"{name}{high} v{product[i]}.8h, {left}, v{which}.{lanes}")
-            if part % depth == depth - 1 or part == 2 * halves - 1:
-                lines += [
-                    f"sadalp v{acc[CHANNELS * i + j]}.4s, v{product[i]}.8h" for i in range(rows)
-                ]
-    times = f"{depth} product{'s' if depth > 1 else ''} per lane"
-    return Lines(f"{16 * halves} products, {times}.", tuple(lines))
-
-
-def _last_eight(regs: RegPlan, rows: int) -> Lines:
-    a, b, product, acc = (regs[role] for role in ("a", "b", "product", "acc"))
-    lines = [f"ldr d{a[i]}, [%[a{i}]], #8" for i in range(rows)]
-    lines += [f"ldp d{b[j]}, d{b[j + 1]}, [%[w]], #16" for j in (0, 2)]
-    for j in range(CHANNELS):
-        lines += [f"smull v{product[i]}.8h, v{a[i]}.8b, v{b[j]}.8b" for i in range(rows)]
-        lines += [f"sadalp v{acc[CHANNELS * i + j]}.4s, v{product[i]}.8h" for i in range(rows)]
-    return Lines("8 products.", tuple(lines))
-
-
-def _start(regs: RegPlan, rows: int) -> Lines:
-    """Accumulators hold the bias in one lane: a load of 32 bits clears the rest of a register."""
-    acc = regs["acc"]
-    lines = []
-    for at in (8, 0):
-        for i in range(rows):
-            to = CHANNELS * i + at // 4
-            where = f"[%[q], #{at}]" if at else "[%[q]]"
-            lines.append(f"ldp s{acc[to]}, s{acc[to + 1]}, {where}")
-    lines[-1] += ", #16"
-    return Lines("Accumulators start at the bias, which lies in their first lanes.", tuple(lines))
-
-
-def _sums(regs: RegPlan, rows: int, packed: Packed) -> Lines:
-    """Partial sums to sums, one register of 4 channels per row; parameters of the end to b."""
-    b, product, acc = (regs[role] for role in ("b", "product", "acc"))
-    count = len(packed.finish.rows)
-    lines = [f"ldp q{b[0]}, q{b[1]}, [%[q]], #32"] if count >= 2 else []
-    lines += [f"ldr q{b[2]}, [%[q]], #16"] if count == 3 else []
-    for half in (0, 2):
-        for i in range(rows):
-            one, two = acc[CHANNELS * i + half], acc[CHANNELS * i + half + 1]
-            lines.append(f"addp v{one}.4s, v{one}.4s, v{two}.4s")
-    for i in range(rows):
-        one, two = acc[CHANNELS * i], acc[CHANNELS * i + 2]
-        lines.append(f"addp v{product[i]}.4s, v{one}.4s, v{two}.4s")
-    if packed.row_sums:
-        lines += [f"ldr q{acc[0]}, [%[q]], #16", f"ldr q{acc[1]}, [%[sums]]"]
-        lines += [f"mla v{product[i]}.4s, v{acc[0]}.4s, v{acc[1]}.s[{i}]" for i in range(rows)]
-    return Lines("Partial sums to sums: one register of 4 channels per row.", tuple(lines))
-
-
 @dataclass(frozen=True)
 class Assembly:
     """The kernel's text in pieces; the template puts labels and branches between them."""
@@ -286,24 +194,25 @@ class Assembly:
 
 
 def assembly(rows: int, packed: Packed) -> Assembly:
-    """The instance of the kernel for 1 or 4 rows that a packed op needs."""
+    """The instance of the kernel for so many rows that a packed op needs."""
     regs = register_plan(rows)
-    a, b, product = regs["a"], regs["b"], regs["product"]
+    b = regs["b"]
     # Rows are read anew for every block, so their registers are free at its end.
-    at = Constants(m0=a[4], zero=a[0], low=a[1], high=a[2], flip=a[3])
-    sums = [Sums(r, *b[:3]) for r in product]
-    end, results = finish_lines(packed.finish, sums, (*a[5:8], b[3]), at)
+    free = (*regs["a"], *b[3:])
+    at = Constants(m0=free[4], zero=free[0], low=free[1], high=free[2], flip=free[3])
+    sums = [Sums(r, *b[:3]) for r in regs["product"][:rows]]
+    end, results = finish_lines(packed.finish, sums, free[5:9], at)
     tails = []
     if packed.row % STEP >= 16:
-        tails.append(_step(regs, rows, 1, packed.pairs))
+        tails.append(gemm_lines.step(regs, rows, 1, packed.pairs))
     if packed.row % 16:
-        tails.append(_last_eight(regs, rows))
+        tails.append(gemm_lines.last_eight(regs, rows))
     return Assembly(
-        start=_start(regs, rows),
-        deep=_step(regs, rows, 2, DEEP),
-        shallow=_step(regs, rows, 2, packed.pairs),
+        start=gemm_lines.start(regs, rows),
+        deep=gemm_lines.step(regs, rows, 2, DEEP),
+        shallow=gemm_lines.step(regs, rows, 2, packed.pairs),
         tails=tuple(tails),
-        sums=_sums(regs, rows, packed),
+        sums=gemm_lines.sums(regs, rows, words=len(packed.finish.rows), row_sums=packed.row_sums),
         load=load_lines(packed.finish, at),
         end=end,
         result=results[0],
@@ -313,7 +222,7 @@ def assembly(rows: int, packed: Packed) -> Assembly:
 def helper(rows: int, packed: Packed) -> Helper:
     """The instance of the kernel that an op needs."""
     regs = register_plan(rows)
-    long = packed.steps > WORD_STEPS
+    long, ahead = packed.steps > WORD_STEPS, two_pointers(rows)
     traits = {
         "alone": packed.pairs == 1,
         f"tail{packed.row % STEP}": packed.row % STEP > 0,
@@ -333,8 +242,10 @@ def helper(rows: int, packed: Packed) -> Helper:
             "long": long,
             "rowsum": packed.row_sums,
             "words": len(packed.finish.rows),
+            "ahead": ahead,
             # Early clobber: an input of equal value must not share a register that changes.
-            "outputs": [f'[{v}] "+&r"({v})' for v in changed] + ['[flags] "=&r"(flags)'],
+            "outputs": [f'[{v}] "+&r"({v})' for v in changed]
+            + [f'[{v}] "=&r"({v})' for v in (["v"] if ahead else []) + ["flags"]],
             "operands": [f'[{v}] "r"({v})' for v in inputs],
             "clobbers": [f'"{c}"' for c in (*regs.clobbers, "cc", "memory")],
         },
@@ -352,33 +263,36 @@ def lanes(packed: Packed) -> Lanes:
     )
 
 
-def notes(packed: Packed) -> tuple[str, ...]:
+def notes(rows: int, packed: Packed) -> tuple[str, ...]:
     """Register plan for the comment above an op."""
     sums = "row sums for channels whose w - Zw leaves int8" if packed.row_sums else "no row sums"
     return (
         f"zero points folded into the bias (Q15); {sums}",
-        f"end {assembly(ROWS, packed).end.title}",
-        f"regs: {register_plan(ROWS)}",
+        f"end {assembly(rows, packed).end.title}",
+        f"regs: {register_plan(rows)}",
     )
 
 
 # -- cost ----------------------------------------------------------------------------------------
 
 
-def block_cost(rows: int, packed: Packed) -> float:
-    """Mean instructions of one block for one tile, counted from the lines that are printed."""
+def block_work(rows: int, packed: Packed) -> Work:
+    """All blocks of one tile: the lines that are printed, and the branches between them."""
     asm = assembly(rows, packed)
-    parts = (asm.start, *asm.tails, asm.sums, asm.load, asm.end)
+    fixed = (asm.start, *asm.tails, asm.sums, asm.load, asm.end)
+    blocks = len(packed.deep)
+    steps = packed.deep.size
+    # From one loop to the other there is one more branch, and behind the last step.
+    changes = int((~packed.deep[:, 1:] | ~packed.deep[:, :-1]).sum()) + (blocks if steps else 0)
+    parts = [Part(tuple(line for p in fixed for line in p.lines), blocks)]
+    for body, kind in ((asm.deep, packed.deep), (asm.shallow, ~packed.deep)):
+        times = int(kind.sum())
+        if times:
+            entered = int(kind[:, 0].sum() + (kind[:, 1:] & ~kind[:, :-1]).sum())
+            parts.append(Part((*body.lines, NEXT_STEP), times, times / entered))
     # Flags, their first test, the count of blocks, and where each row goes on.
-    fixed = sum(len(p.lines) for p in parts) + 3 + 2 + 2 * rows
-    total = 0.0
-    for deep in packed.deep:
-        total += fixed + (2 if packed.steps else 1)
-        for i, d in enumerate(deep):
-            body = asm.deep if d else asm.shallow
-            last = i + 1 == len(deep)
-            total += len(body.lines) + (3 if last or not (d and deep[i + 1]) else 2)
-    return total / len(packed.deep)
+    around = 3 + 2 + 2 * rows + (2 if packed.steps else 1)
+    return Work(tuple(parts), blocks * around + steps + changes)
 
 
 def tile_cost(rows: int, packed: Packed) -> float:

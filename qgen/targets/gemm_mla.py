@@ -22,6 +22,7 @@ from qgen.targets.gemm import INT16_MAX, extremes, flag_words, lane_range
 from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
 from qgen.targets.spec import Helper, Lanes, RegPlan
+from qgen.targets.work import Part, Work
 
 CHANNELS = 8  # output channels of one block
 CHUNK = 8  # inputs of one turn of the loop
@@ -264,18 +265,23 @@ def notes(rows: int, packed: Packed) -> tuple[str, ...]:
 # -- cost ----------------------------------------------------------------------------------------
 
 
-def block_cost(rows: int, packed: Packed) -> float:
-    """Mean instructions of one block for one tile, counted from the lines that are printed."""
+def block_work(rows: int, packed: Packed) -> Work:
+    """All blocks of one tile: the lines that are printed, and the branches between them."""
     asm = assembly(rows, packed)
-    parts = (asm.start, asm.add, asm.parameters, asm.load, asm.end)
-    turn = sum(len(g.before) + len(g.first) + len(g.rest) for g in asm.groups)
+    fixed = (asm.start, asm.add, asm.parameters, asm.load, asm.end)
+    blocks = len(packed.fresh)
+    turns = blocks * packed.chunks
+    anew = packed.fresh.reshape(blocks, packed.chunks, -1).sum(axis=(0, 1)).tolist()
+    anew[0] -= blocks  # the first of a block is never tested
+    parts = [Part(tuple(line for p in fixed for line in p.lines), blocks)]
+    for group, times in zip(asm.groups, anew, strict=True):
+        parts.append(Part(group.before + group.first + group.rest, turns - times))
+        parts.append(Part(group.before + asm.add.lines + group.fresh + group.rest, times))
     # A test ahead of every group but the first, and one more branch to the next turn.
-    tests = packed.chunks * (2 * len(asm.groups) + 1)
-    anew = float(packed.fresh[:, 1:].sum()) / len(packed.fresh)
-    fixed = sum(len(p.lines) for p in parts) + 1 + 1 + 1 + 1 + rows + 2
-    return fixed + packed.chunks * turn + tests + anew * (len(asm.add.lines) + 1)
+    tests = turns * (2 * len(asm.groups) + 1)
+    return Work(tuple(parts), blocks * (6 + rows) + tests + sum(anew))
 
 
 def tile_cost(rows: int, packed: Packed) -> float:
     """Instructions around the blocks of one tile, its rows widened included."""
-    return 24 + packed.row / 16 * (6 * rows + 5)
+    return 25 + packed.row / 16 * (6 * rows + 5)

@@ -21,6 +21,7 @@ from qgen.targets.gemm import INT16_MAX, extremes, lane_range
 from qgen.targets.gemm_mla import CHANNELS, add_up
 from qgen.targets.requantize_asm import Lines, Sums
 from qgen.targets.spec import RegPlan
+from qgen.targets.work import Part, Work
 
 LANES = 8
 LEAST_WEIGHTS = 3  # registers
@@ -241,8 +242,9 @@ def _load_line(register: dict[int, int]) -> list[str]:
     return lines
 
 
-def block_cost(asm: Assembly, rows: int) -> int:
-    """Instructions of one block for one tile, counted from the lines that are printed."""
+def block_work(asm: Assembly, rows: int, blocks: int) -> Work:
+    """One of `blocks` for one tile: the printed lines, and what moves on to the next."""
     parts = (asm.start, *asm.lines, asm.parameters, asm.load, asm.end)
+    lines = tuple(line for p in parts for line in p.lines)
     # Where the windows start, the count of blocks, and where each row goes on.
-    return sum(len(p.lines) for p in parts) + 1 + rows + 1 + 2
+    return Work((Part(lines, 1, blocks),), 1 + rows + 1 + 2)

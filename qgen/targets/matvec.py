@@ -7,6 +7,7 @@ the weights allow (Q16), up to 16.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ from qgen.targets.neon import FINISH_CONSTANTS, NEON, ROW_SUM, TOTAL, finish_var
 from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
 from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared, RegPlan
+from qgen.targets.work import Part, Work
 
 CHANNELS = 8
 STEP = 32
@@ -51,7 +53,7 @@ class Packed:
     """Weights of one op in the order in which the kernel reads them.
 
     Attributes:
-        weights: int8 [block][step][8][32].
+        weights: int8 [block][K / 16][8][16].
         parameters: int32 [block][words]: bias[8], flags where lanes may start anew inside a turn,
             and per channel what the end and row sums need.
         steps: of one turn of the loop.
@@ -102,7 +104,7 @@ def pack(op: Linear, rounding: Rounding) -> Packed | None:
         parts.append(by_blocks(rows, starts, CHANNELS).reshape(len(starts), -1))
     bounds = np.stack([bound for _, bound in found])
     block, lane = np.unravel_index(int(bounds.argmax()), bounds.shape)
-    order = [b.reshape(-1, STEP, CHANNELS).transpose(0, 2, 1).reshape(-1) for b in blocks]
+    order = [b.reshape(-1, 16, CHANNELS).transpose(0, 2, 1).reshape(-1) for b in blocks]
     return Packed(
         weights=np.concatenate(order),
         parameters=np.concatenate(parts, axis=1).astype(np.int32),
@@ -193,11 +195,10 @@ def assembly(packed: Packed) -> Assembly:
     end, results = finish_lines(packed.finish, values, (*product[5:8], w[6]), at)
     start = [f"ldp s{acc[i]}, s{acc[i + 1]}, [%[q], #{4 * i}]" for i in (2, 4, 6)]
     start.append(f"ldp s{acc[0]}, s{acc[1]}, [%[q]], #32")
-    pairs = range(0, 2 * packed.steps, 2)
     each = packed.grain // DEEP
     add = tuple(f"sadalp v{a}.4s, v{p}.8h" for a, p in zip(acc, product, strict=True))
     return Assembly(
-        x=Lines("The row.", tuple(f"ldp q{x[i]}, q{x[i + 1]}, [%[x]], #32" for i in pairs)),
+        x=Lines("The row.", _load_row(x[: 2 * packed.steps])),
         start=Lines("Accumulators start at the bias, in their first lanes.", tuple(start)),
         groups=tuple(_group(first, each) for first in range(0, packed.steps, each)),
         add=Lines("Lanes to int32.", add),
@@ -206,6 +207,17 @@ def assembly(packed: Packed) -> Assembly:
         end=end,
         result=results[0],
     )
+
+
+def _load_row(x: Sequence[int]) -> tuple[str, ...]:
+    """As many registers at a time as one instruction takes."""
+    fours = [load_four(x[i : i + 4], "x") for i in range(0, len(x) - 3, 4)]
+    return (*fours, *([f"ldp q{x[-2]}, q{x[-1]}, [%[x]], #32"] if len(x) % 4 else []))
+
+
+def load_four(registers: Sequence[int], pointer: str) -> str:
+    """64 bytes by one instruction: two LDP take no fewer cycles of the load unit of any core."""
+    return f"ld1 {{v{registers[0]}.16b-v{registers[3]}.16b}}, [%[{pointer}]], #64"
 
 
 def _group(first: int, count: int) -> Group:
@@ -221,15 +233,16 @@ def _step(step: int, *, fresh: bool) -> list[str]:
     """32 products of each channel."""
     x, product, w = (REGS[role] for role in ("x", "product", "w"))
     lines = []
-    for j in range(CHANNELS):
-        pair = w[2 * (j % 4)], w[2 * (j % 4) + 1]
-        lines.append(f"ldp q{pair[0]}, q{pair[1]}, [%[w]], #32")
-        for part in range(DEEP):
-            name = "smull" if fresh and part == 0 else "smlal"
-            high, lanes = ("2", "16b") if part % 2 else ("", "8b")
-            left = f"v{x[2 * step + part // 2]}.{lanes}"
-            right = f"v{pair[part // 2]}.{lanes}"
-            lines.append(f"{name}{high} v{product[j]}.8h, {left}, {right}")
+    for half in range(2):
+        lines += [load_four(w[:4], "w"), load_four(w[4:], "w")]
+        left = x[2 * step + half]
+        # Each channel waits for its own last product: eight others come between.
+        for high, lanes in (("", "8b"), ("2", "16b")):
+            name = "smull" if fresh and not half and not high else "smlal"
+            lines += [
+                f"{name}{high} v{p}.8h, v{left}.{lanes}, v{right}.{lanes}"
+                for p, right in zip(product, w, strict=True)
+            ]
     return lines
 
 
@@ -284,20 +297,35 @@ def helper(packed: Packed) -> Helper:
 # -- rows of the table ---------------------------------------------------------------------------
 
 
-def cost(op: Linear, rounding: Rounding) -> float:
-    """Instructions of a run: the printed ones of the kernel, an estimate of the C around it."""
+def work(op: Linear, rounding: Rounding) -> Work:
+    """A run: the printed lines of the kernel, an estimate of the C around it."""
     packed = pack(op, op.rounding(rounding))
     assert packed is not None
     asm = assembly(packed)
     stays, points = packed.turns == 1, len(asm.groups) - 1
-    turn = sum(len(g.first.lines) + len(g.rest.lines) for g in asm.groups) + len(asm.add.lines)
-    turn += points + (0 if stays else len(asm.x.lines) + 2 + (1 if points else 0))
-    fixed = sum(len(p.lines) for p in (asm.start, asm.sums, asm.load, asm.end))
-    fixed += (0 if stays else 2) + (1 if points else 0) + 3
-    blocks, anew = len(packed.fresh), int(packed.fresh.sum())
-    total = blocks * (fixed + packed.turns * turn) + anew * (len(asm.add.lines) + 1)
+    blocks = len(packed.fresh)
+    turns = blocks * packed.turns
+    fixed = tuple(line for p in (asm.start, asm.sums, asm.load, asm.end) for line in p.lines)
+    first, *others = asm.groups
+    row = () if stays else asm.x.lines
+    # One basic block where nothing is tested, and only then does it follow itself.
+    tail = () if others else asm.add.lines
+    whole = (*row, *first.fresh.lines, *first.rest.lines, *tail)
+    parts = [
+        Part(fixed, blocks),
+        Part(whole, turns, 0 if others else turns / (1 if stays else blocks)),
+    ]
+    times = packed.fresh.reshape(turns, points).sum(axis=0).tolist()
+    for n, (group, anew) in enumerate(zip(others, times, strict=True), 1):
+        tail = asm.add.lines if n == points else ()
+        rest = (*group.rest.lines, *tail)
+        parts.append(Part((*group.first.lines, *rest), turns - anew))
+        parts.append(Part((*asm.add.lines, *group.fresh.lines, *rest), anew))
+    each = (0 if stays else 2) + (1 if points else 0) + 3
+    each += packed.turns * (points + (0 if stays else 2 + (1 if points else 0)))
     sums = 20 + op.weight_matrix().shape[0] / 4 if packed.row_sums else 0
-    return _rows_of(op) * (total + 25.0 + sums) + 15
+    run = Work(tuple(parts), blocks * each + int(packed.fresh.sum()))
+    return run.times(_rows_of(op), 25.0 + sums) + Work((), 15.0)
 
 
 def _rows_of(op: Linear) -> int:
@@ -377,7 +405,7 @@ KERNELS = tuple(
         requires=NEON,
         prepare=prepare,
         refuses=_refuses,
-        cost=cost,
+        work=work,
         tile=(1, CHANNELS, MOST_STEPS * STEP),
         regs=REGS,
     )

@@ -7,6 +7,7 @@ at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,7 @@ from qgen.ir.windows import Window
 from qgen.targets import gemm
 from qgen.targets.finish import finish_values
 from qgen.targets.fold import overflow_reason
-from qgen.targets.gemm import CHANNELS, LANES, ROWS, STEP
+from qgen.targets.gemm_lines import CHANNELS, FEWER, LANES, ROWS, STEP, register_plan
 from qgen.targets.neon import (
     FILL,
     FINISH_CONSTANTS,
@@ -30,6 +31,7 @@ from qgen.targets.neon import (
     gather_run,
 )
 from qgen.targets.spec import Constant, KernelSpec, Prepared
+from qgen.targets.work import Work
 
 # Longest copy that is worth printing move by move, in bytes.
 LONGEST_UNROLLED = 256
@@ -40,6 +42,7 @@ def prepare(
     op: Linear,
     rounding: Rounding,
     pixels: int,
+    tile: int,
     *,
     gather: bool,
     run: int,
@@ -51,13 +54,14 @@ def prepare(
 
     Args:
         pixels: rows of the left factor, of one image.
+        tile: rows of a tile.
         gather: rows are copied into scratch first, `run` bytes at a time.
         padded: some of them lie in padding.
         cut: padding may cut a run.
     """
     packed = gemm.pack(op, op.rounding(rounding))
-    whole, rest = divmod(pixels, ROWS)
-    instances = [gemm.helper(r, packed) for r, n in ((ROWS, whole), (1, rest)) if n]
+    whole, rest = divmod(pixels, tile)
+    instances = [gemm.helper(r, packed) for r, n in ((tile, whole), (1, rest)) if n]
     depth = packed.row
     incomplete = depth > op.weight_matrix().shape[0]
     flip = op.x.dtype is DType.U8
@@ -73,12 +77,13 @@ def prepare(
     )
     values = {
         "pixels": pixels,
+        "tile": tile,
         # Whole tiles first: kernel, rows of its tile, first row, rows that it takes.
         "shares": [
             part
             for part in (
-                (instances[0].name, ROWS, 0, whole * ROWS),
-                (instances[-1].name, 1, whole * ROWS, rest),
+                (instances[0].name, tile, 0, whole * tile),
+                (instances[-1].name, 1, whole * tile, rest),
             )
             if part[3]
         ],
@@ -102,16 +107,16 @@ def prepare(
             "w": Constant(packed.weights, "w' in reading order: see the kernel"),
             "q": Constant(packed.parameters, "per block of channels: see the kernel"),
         },
-        scratch=min(pixels, ROWS) * depth if gather else 0,
+        scratch=min(pixels, tile) * depth if gather else 0,
         helpers=tuple(helper for helper, needed in wanted if needed),
         vars=finish_vars(op) | values | dict(image),
         lanes=gemm.lanes(packed),
-        notes=gemm.notes(packed),
+        notes=gemm.notes(tile, packed),
         extremes=packed.extremes,
     )
 
 
-def conv2d(op: Conv2D, rounding: Rounding) -> Prepared:
+def conv2d(tile: int, op: Conv2D, rounding: Rounding) -> Prepared:
     win = op.window
     n, oh, ow, _ = op.out.shape
     channels = op.x.shape[3]
@@ -119,6 +124,7 @@ def conv2d(op: Conv2D, rounding: Rounding) -> Prepared:
         op,
         rounding,
         oh * ow if gathers(op) else n * oh * ow,
+        tile,
         gather=gathers(op),
         run=win.w.kernel * channels if win.w.dilation == 1 else channels,
         padded=win.padded,
@@ -127,8 +133,8 @@ def conv2d(op: Conv2D, rounding: Rounding) -> Prepared:
     )
 
 
-def fully_connected(op: FullyConnected, rounding: Rounding) -> Prepared:
-    return prepare(op, rounding, op.rows, gather=gathers(op), run=op.w.shape[1])
+def fully_connected(tile: int, op: FullyConnected, rounding: Rounding) -> Prepared:
+    return prepare(op, rounding, op.rows, tile, gather=gathers(op), run=op.w.shape[1])
 
 
 def gathers(op: Linear) -> bool:
@@ -142,20 +148,20 @@ def gathers(op: Linear) -> bool:
     return win.h.kernel * win.w.kernel > 1 or win.padded or strides != (1, 1)
 
 
-def cost(op: Linear, rounding: Rounding) -> float:
-    """Instructions of a run: the printed ones of the kernel, an estimate of the C around it."""
+def work(tile: int, op: Linear, rounding: Rounding) -> Work:
+    """A run: the printed lines of the kernel, an estimate of the C around it."""
     packed = gemm.pack(op, op.rounding(rounding))
     pixels = op.out.type.elements // op.channels
     images = op.out.shape[0] if isinstance(op, Conv2D) and gathers(op) else 1
-    whole, rest = divmod(pixels // images, ROWS)
+    whole, rest = divmod(pixels // images, tile)
     # The block at the edge of the channels runs over all rows once more.
     passes = 2 if op.channels % CHANNELS else 1
-    total = 20.0
-    for rows, count in ((ROWS, whole), (1, rest)):
+    total = Work((), 20.0 + (gather_cost(op) if gathers(op) else 0))
+    for rows, count in ((tile, whole), (1, rest)):
         if count:
-            blocks = len(packed.deep) * gemm.block_cost(rows, packed)
-            total += images * count * (blocks + passes * gemm.tile_cost(rows, packed))
-    return total + (gather_cost(op) if gathers(op) else 0)
+            around = passes * gemm.tile_cost(rows, packed)
+            total += gemm.block_work(rows, packed).times(images * count, around)
+    return total
 
 
 def gather_cost(op: Linear) -> float:
@@ -191,16 +197,17 @@ def _rows() -> tuple[KernelSpec, ...]:
     makers = {"conv2d": conv2d, "fully_connected": fully_connected}
     return tuple(
         KernelSpec(
-            name=f"qs8_{op}__neon_{ROWS}x{CHANNELS}c{STEP}",
+            name=f"qs8_{op}__neon_{tile}x{CHANNELS}c{STEP}",
             op=op,
             template=f"{op}/neon_product.c.j2",
             requires=NEON,
-            prepare=make,
+            prepare=partial(make, tile),
             refuses=_refuses,
-            cost=cost,
-            tile=(ROWS, CHANNELS, STEP),
-            regs=gemm.register_plan(ROWS),
+            work=partial(work, tile),
+            tile=(tile, CHANNELS, STEP),
+            regs=register_plan(tile),
         )
+        for tile in (ROWS, FEWER)
         for op, make in makers.items()
     )
 

@@ -13,26 +13,28 @@ from qgen.targets.fold import overflow_reason
 from qgen.targets.gemm_mla import CHANNELS, CHUNK, MOST_INPUTS, ROWS
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
 from qgen.targets.spec import Constant, KernelSpec, Prepared
+from qgen.targets.work import Work
 
 
 def rows_of_tile(op: Linear, rounding: Rounding) -> int:
     """The height of the tile that needs the fewest instructions."""
     pixels = op.out.type.elements // op.channels
-    return min((r for r in ROWS if r <= pixels), key=lambda r: _cost(op, rounding, r))
+    fits = (r for r in ROWS if r <= pixels)
+    return min(fits, key=lambda r: _work(op, rounding, r).instructions)
 
 
-def _cost(op: Linear, rounding: Rounding, rows: int) -> float:
+def _work(op: Linear, rounding: Rounding, rows: int) -> Work:
     packed = gemm_mla.pack(op, op.rounding(rounding))
     pixels = op.out.type.elements // op.channels
     # The block at the edge of the channels runs over all rows once more.
     passes = 2 if op.channels % CHANNELS else 1
-    blocks = len(packed.fresh) * gemm_mla.block_cost(rows, packed)
-    return 30 + -(-pixels // rows) * (blocks + passes * gemm_mla.tile_cost(rows, packed))
+    around = passes * gemm_mla.tile_cost(rows, packed)
+    return gemm_mla.block_work(rows, packed).times(-(-pixels // rows), around) + Work((), 30.0)
 
 
-def cost(op: Linear, rounding: Rounding) -> float:
-    """Instructions of a run: the printed ones of the kernel, an estimate of the C around it."""
-    return _cost(op, rounding, rows_of_tile(op, rounding))
+def work(op: Linear, rounding: Rounding) -> Work:
+    """A run: the printed lines of the kernel, an estimate of the C around it."""
+    return _work(op, rounding, rows_of_tile(op, rounding))
 
 
 def prepare(op: Conv2D, rounding: Rounding) -> Prepared:
@@ -94,7 +96,7 @@ KERNELS = (
         requires=NEON,
         prepare=prepare,
         refuses=_refuses,
-        cost=cost,
+        work=work,
         tile=(ROWS[-1], CHANNELS, CHUNK),
         regs=gemm_mla.register_plan(ROWS[-1]),
     ),

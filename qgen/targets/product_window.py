@@ -15,6 +15,7 @@ from qgen.targets.gemm_window import Assembly, Packed, Reach
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
 from qgen.targets.once import once_per_op
 from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared, RegPlan
+from qgen.targets.work import Work
 
 ROWS = (4, 5, 6, 7)
 MOST_INPUTS = 64  # all are printed one after the other
@@ -28,7 +29,7 @@ class Plan:
     Attributes:
         pitch: int16 elements from one line to the next.
         lines: of scratch.
-        cost: predicted instructions.
+        work: of a run.
     """
 
     reach: Reach
@@ -37,7 +38,7 @@ class Plan:
     asm: Assembly
     pitch: int
     lines: int
-    cost: float
+    work: Work
 
 
 @once_per_op
@@ -46,7 +47,7 @@ def plan(op: Linear, rounding: Rounding) -> Plan | None:
     assert isinstance(op, Conv2D)
     packed = gemm_window.pack(op, op.rounding(rounding))
     found = [_plan(op, packed, rows) for rows in ROWS if rows <= op.window.w.out]
-    return min((p for p in found if p), key=lambda p: p.cost, default=None)
+    return min((p for p in found if p), key=lambda p: p.work.instructions, default=None)
 
 
 def _plan(op: Conv2D, packed: Packed, rows: int) -> Plan | None:
@@ -66,10 +67,11 @@ def _plan(op: Conv2D, packed: Packed, rows: int) -> Plan | None:
     tiles = -(-win.w.out // rows)
     # The block at the edge of the channels runs over all tiles once more.
     around = 12.0 * (2 if op.channels % CHANNELS else 1)
-    blocks = packed.blocks * gemm_window.block_cost(asm, rows)
+    count = n * win.h.out * tiles
+    blocks = gemm_window.block_work(asm, rows, packed.blocks).times(count * packed.blocks)
     widened = -(-win.h.out // group) * lines * (16 + 0.4 * win.w.size * op.x.shape[3])
-    cost = n * (win.h.out * (tiles * (blocks + around) + 30) + widened) + 30
-    return Plan(reach, regs, packed, asm, pitch, lines, cost)
+    work = blocks + Work((), count * around + n * (win.h.out * 30 + widened) + 30)
+    return Plan(reach, regs, packed, asm, pitch, lines, work)
 
 
 def prepare(op: Conv2D, rounding: Rounding) -> Prepared:
@@ -148,11 +150,11 @@ def _refuses(op: Conv2D, rounding: Rounding) -> str:
     return "" if plan(op, rounding) else "a tile needs more registers than there are"
 
 
-def cost(op: Conv2D, rounding: Rounding) -> float:
-    """Instructions of a run: the printed ones of the kernel, an estimate of the C around it."""
+def work(op: Conv2D, rounding: Rounding) -> Work:
+    """A run: the printed lines of the kernel, an estimate of the C around it."""
     made = plan(op, rounding)
     assert made is not None
-    return made.cost
+    return made.work
 
 
 KERNELS = (
@@ -163,7 +165,7 @@ KERNELS = (
         requires=NEON,
         prepare=prepare,
         refuses=_refuses,
-        cost=cost,
+        work=work,
         tile=(ROWS[-1], CHANNELS, 1),
     ),
 )

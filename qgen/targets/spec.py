@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from qgen.errors import QgenError
 from qgen.ir.op import Op
 from qgen.ir.types import Array, Rounding
+from qgen.targets.work import Clock, Work
 from qgen.toolchain.cc import Toolchain
 
 # Each feature and those it brings with it.
@@ -167,6 +169,7 @@ class KernelSpec:
         prepare: constants and variables for one op under a rounding.
         refuses: why the row cannot take an op, or an empty string.
         cost: predicted instructions of one run, or None where nothing is predicted.
+        work: what a run executes, where that is known line by line; it then stands for `cost`.
         tile: output pixels x output channels x depth of one step, where the kernel has a tile.
         regs: vector registers, where the kernel is assembly.
     """
@@ -178,8 +181,13 @@ class KernelSpec:
     prepare: Callable[[Any, Rounding], Prepared]
     refuses: Callable[[Any, Rounding], str] = _any
     cost: Callable[[Any, Rounding], float | None] = _unknown
+    work: Callable[[Any, Rounding], Work] | None = None
     tile: tuple[int, int, int] | None = None
     regs: RegPlan | None = None
+
+    def predicted(self, op: Op, rounding: Rounding) -> float | None:
+        """Instructions of one run, or None where nothing is predicted."""
+        return self.work(op, rounding).instructions if self.work else self.cost(op, rounding)
 
 
 @dataclass(frozen=True)
@@ -218,15 +226,17 @@ class Target:
             if not implied(row.requires) <= self.features:
                 raise QgenError(f"kernel {row.name} needs more than target {self.name} has")
 
-    def select(self, op: Op, rounding: Rounding) -> KernelSpec:
+    def select(self, op: Op, rounding: Rounding, clock: Clock | None = None) -> KernelSpec:
         """The row for `op`: of those that take it the one predicted to need fewest instructions.
+
+        With a `clock`, the one predicted to need fewest cycles, if their work is known of all.
 
         The first row that predicts nothing ends the search: rows behind it are its fallbacks. It
         is taken if no row before it predicts. Raises QgenError with every row's reason where no
         row takes the op.
         """
         reasons = []
-        best: tuple[float, KernelSpec] | None = None
+        found: list[tuple[float, KernelSpec]] = []
         for row in self.kernels:
             if row.op != op.NAME:
                 continue
@@ -234,15 +244,19 @@ class Target:
             if reason:
                 reasons.append(f"{row.name}: {reason}")
                 continue
-            cost = row.cost(op, rounding)
+            cost = row.predicted(op, rounding)
             if cost is None:
-                return best[1] if best else row
-            if best is None or cost < best[0]:
-                best = cost, row
-        if best:
-            return best[1]
-        raise QgenError(
-            f"no kernel of target {self.name} computes {op.NAME} '{op.name}'"
-            + "".join(f"; {r}" for r in reasons),
-            op.loc,
-        )
+                found = found or [(0.0, row)]
+                break
+            found.append((cost, row))
+        if not found:
+            raise QgenError(
+                f"no kernel of target {self.name} computes {op.NAME} '{op.name}'"
+                + "".join(f"; {r}" for r in reasons),
+                op.loc,
+            )
+        works = [row.work(op, rounding) for _, row in found if row.work]
+        if clock and len(found) > 1 and len(works) == len(found):
+            cycles = [work.cycles(clock) for work in works]
+            return found[cycles.index(min(cycles))][1]
+        return min(found, key=itemgetter(0))[1]

@@ -14,7 +14,7 @@ from qgen.ir.linear import Linear
 from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import Array, DType, QParams, Rounding, Tensor, TensorType
 from qgen.passes.legalize import legalize
-from qgen.targets import gemm
+from qgen.targets import gemm, gemm_lines
 from qgen.targets.fold import fold_zero_points, overflow_reason
 from qgen.targets.gemm import CHANNELS, LANES, STEP
 from tests.ops.strategies import one
@@ -184,7 +184,7 @@ def test_names_of_instances_tell_them_apart() -> None:
     """Two instances of one name would be printed once: the traits must say all that differs."""
     seen: dict[str, object] = {}
     for op in linear_ops(25):
-        for rounding, rows in itertools.product(Rounding, (1, 4)):
+        for rounding, rows in itertools.product(Rounding, (1, 3, 4)):
             helper = gemm.helper(rows, gemm.pack(op, rounding))
             assert seen.setdefault(helper.name, helper.vars) == helper.vars
     assert len(seen) > 12
@@ -193,17 +193,17 @@ def test_names_of_instances_tell_them_apart() -> None:
 def test_the_loop_changes_no_register_of_an_input() -> None:
     """Without early clobber, a compiler may give `row` the register of an equal block count."""
     op = next(linear_ops(1))
-    for rounding, rows in itertools.product(Rounding, (1, 4)):
+    for rounding, rows in itertools.product(Rounding, (1, 3, 4)):
         helper = gemm.helper(rows, gemm.pack(op, rounding))
-        assert len(helper.vars["outputs"]) == 2 * rows + 4
+        assert len(helper.vars["outputs"]) == 2 * rows + (5 if rows == 3 else 4)
         for operand in helper.vars["outputs"]:
             assert re.fullmatch(r'\[(\w+)\] "[+=]&r"\(\1\)', operand), operand
 
 
 @pytest.mark.parametrize("rounding", Rounding)
-@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("rows", [1, 3, 4])
 def test_assembly_names_no_register_outside_the_plan(rows: int, rounding: Rounding) -> None:
-    plan = {c[1:] for c in gemm.register_plan(rows).clobbers}
+    plan = {c[1:] for c in gemm_lines.register_plan(rows).clobbers}
     for op in linear_ops(15):
         asm = gemm.assembly(rows, gemm.pack(op, rounding))
         for part in (asm.start, asm.deep, asm.shallow, *asm.tails, asm.sums, asm.load, asm.end):
