@@ -1,6 +1,5 @@
-"""llvm-mca as the source of timings and as the judge of kernels.
+"""llvm-mca as the source of timings.
 
-    python -m benchmarks.mca [MODEL ...]    loops of a model's assembly kernels, per core
     python -m benchmarks.mca --timing       measure qgen/asm/timing.txt anew
 
 LLVM's scheduling models are the only public ones for all of these cores. They are models: their
@@ -14,23 +13,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import runner
 from qgen.asm import cores
 from qgen.asm.cores import CORES, Core
-from qgen.asm.isa import Instruction, macs, parse
-from qgen.asm.machine import bound
-from qgen.asm.statement import Block, rewrite
-from qgen.emit import Provenance, emit
+from qgen.asm.isa import Instruction, parse
 from qgen.errors import QgenError
-from qgen.frontend import load_model
-from qgen.lower import lower
-from qgen.targets import machine
 
 PROGRAMS = ("llvm-mca-22", "llvm-mca")
 FEATURES = "+dotprod,+i8mm"
@@ -140,69 +132,6 @@ def _wrapped(lines: Sequence[str]) -> list[str]:
     return [*found, now]
 
 
-@dataclass(frozen=True)
-class Loop:
-    """A loop of a kernel that multiplies, as a core runs it.
-
-    Attributes:
-        kernel: C name of the function.
-        instructions: of one round, without the branch.
-        macs: products of one round.
-        cycles: of one round, by llvm-mca.
-        least: cycles of the multiplying instructions alone.
-    """
-
-    kernel: str
-    instructions: int
-    macs: int
-    cycles: float
-    least: float
-
-    @property
-    def percent(self) -> float:
-        return 100 * self.least / self.cycles
-
-
-CPUS = ("cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76", "neoverse-n1", "cortex-a510")
-_FUNCTION = re.compile(r"^(?:static|\w+_OP static) void (\w+)\(", re.MULTILINE)
-
-
-def loops(model: Path, cpu: str, target: str | None = None) -> Iterator[Loop]:
-    """Innermost loops of the assembly kernels of a model that was compiled for a core."""
-    lowered = lower(load_model(model), *machine(target, cpu))
-    core = lowered.core
-    assert core is not None
-    name = lowered.name
-    text = emit(lowered, Provenance("benchmark", model.name, "0" * 64), split=True)[f"{name}.c"]
-    starts = [*_FUNCTION.finditer(text)]
-    for this, following in zip(starts, [*starts[1:], None], strict=True):
-        end = following.start() if following else len(text)
-        for block in _loops_of(text[this.start() : end]):
-            yield _loop(core, this[1].removeprefix(f"{name}_"), block)
-
-
-def _loops_of(text: str) -> list[Block]:
-    found: list[Block] = []
-
-    def see(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-        found.extend(b for b in blocks if b.loop and any(map(macs, b.body)))
-        return blocks
-
-    rewrite(text, see)
-    return found
-
-
-def _loop(core: Core, kernel: str, block: Block) -> Loop:
-    products = [i for i in block.body if macs(i)]
-    return Loop(
-        kernel,
-        len(block.body),
-        sum(map(macs, products)),
-        cycles(core, concrete(block.body)),
-        bound(core, products),
-    )
-
-
 def concrete(body: Sequence[Instruction]) -> list[str]:
     """Instructions with registers in place of the operands of the asm statement."""
     taken = {r for i in body for r in i.reads | i.writes}
@@ -219,28 +148,11 @@ def concrete(body: Sequence[Instruction]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0 when done, 2 when it could not be."""
-    parser = argparse.ArgumentParser(prog="benchmarks.mca", description="loops of kernels per core")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="names in the folder, or paths")
-    parser.add_argument("--models", dest="folder", type=Path, default=runner.FOLDER)
-    parser.add_argument("--cpu", nargs="+", default=list(CPUS))
-    parser.add_argument("--target")
-    parser.add_argument("--timing", action="store_true", help="measure the table of timings anew")
-    options = parser.parse_args(argv)
+    parser = argparse.ArgumentParser(prog="benchmarks.mca", description="timings of instructions")
+    parser.add_argument("--timing", action="store_true", required=True, help="write them anew")
+    parser.parse_args(argv)
     try:
-        if options.timing:
-            write_timing()
-            return 0
-        head = f"{'core':12} {'kernel':44} {'instr':>5} {'MACs':>5} {'cycles':>7} {'MAC/c':>6}"
-        print(f"{head} {'% of bound':>10}")
-        for cpu in options.cpu:
-            seen: dict[tuple[str, int, float], Loop] = {}
-            for model in runner.models(options.models, options.folder):
-                for loop in loops(model, cpu, options.target):
-                    seen.setdefault((loop.kernel, loop.instructions, loop.cycles), loop)
-            for x in seen.values():
-                rate = x.macs / x.cycles
-                row = f"{cpu:12} {x.kernel:44} {x.instructions:5} {x.macs:5} {x.cycles:7.1f}"
-                print(f"{row} {rate:6.2f} {x.percent:10.1f}")
+        write_timing()
     except QgenError as e:
         print(e, file=sys.stderr)
         return 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks import goals, runner
+from benchmarks import goals, loops, runner
 from benchmarks.litert_peer import KERNELS
 from benchmarks.results import FLOAT, TWIN, Results
 from qgen.report.profile import dearest, number
@@ -92,13 +92,12 @@ def goal_rows(results: Results) -> Rows:
     return goals.HEADINGS, [goal.row() for goal in goals.goals(results)]
 
 
-def loops(results: Results) -> Rows:
+def loop_rows(results: Results) -> Rows:
     """The inner loop of each kernel of matrix products, by core."""
-    headings = ("cpu", "kernel", "in model", "layer", "% of peak (est.)")
-    return headings, [
-        [cpu, loop.kernel, loop.model, loop.layer, f"{loop.percent:.1f}"]
+    return loops.HEADINGS, [
+        loops.cells(cpu, loop)
         for cpu in dict.fromkeys(cpu for _, cpu in results.ours)
-        for loop in goals.loops(results, cpu)
+        for loop in loops.of(results, cpu)
     ]
 
 

@@ -8,6 +8,7 @@ what lies between two calls belongs to the op, with all the helpers it calls and
 from __future__ import annotations
 
 import itertools
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,15 +28,25 @@ from qgen.targets.spec import Target, implied
 ORIGIN = Provenance("qgen profile", "model", "0" * 64)
 # Before the ops: the price of a call twice, and the one that begins the inference.
 _FIRST_OP = 3
+# Sums become bytes: saturating moves to narrower lanes.
+_ENDS = re.compile(r"\b([su]qxtu?n|sqr?shru?n|vqmovu?n|vqr?shru?n)")
 
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """One round of a loop, in the mean: MACs, instructions and estimated cycles."""
+    """One round of a loop, in the mean: MACs, instructions and estimated cycles.
+
+    Attributes:
+        bound: cycles that its instructions take of the busiest unit or of the core's width, if
+            none waits for another: what its own budget allows.
+        ends: it finishes outputs, too: it is a loop over them rather than over inputs.
+    """
 
     macs: float
     instructions: float
     cycles: float
+    bound: float
+    ends: bool
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,10 @@ class Profile:
             return None
         return 100 * layer.loop.macs / layer.loop.cycles / self.peak.rate
 
+    def loop_percent_of_bound(self, layer: Layer) -> float | None:
+        """Estimated speed of the inner loop in percent of what its own instructions allow."""
+        return None if layer.loop is None else 100 * layer.loop.bound / layer.loop.cycles
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; cycles and all that follows from them are None where unknown."""
         total = self.total
@@ -171,6 +186,7 @@ class Profile:
             "macs_per_cycle": _rounded(layer.macs_per_cycle),
             "percent_of_peak": _rounded(self.percent_of_peak(layer)),
             "loop_percent_of_peak": _rounded(self.loop_percent_of_peak(layer)),
+            "loop_percent_of_bound": _rounded(self.loop_percent_of_bound(layer)),
         }
 
 
@@ -287,8 +303,12 @@ def _inner_loop(
         macs = sum(b.count * peak.macs_of(b.text) for b in body)
         cycles = _cycles(body, cost, core)
         instructions = sum(b.count * b.instructions for b in body)
+        bound = sum(b.count * cost[b.text].throughput for b in body)
         if macs:
-            found.append((cycles, InnerLoop(macs / rounds, instructions / rounds, cycles / rounds)))
+            ends = any(_ENDS.search(b.text) for b in body)
+            per = 1 / rounds
+            loop = InnerLoop(macs * per, instructions * per, cycles * per, bound * per, ends)
+            found.append((cycles, loop))
     return max(found, key=lambda f: f[0])[1] if found else None
 
 

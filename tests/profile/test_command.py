@@ -27,6 +27,7 @@ from tests.models import forked, tiny
 KEYS = {
     "name", "op", "kernel", "macs", "fewest_instructions", "instructions", "predicted", "share",
     "macs_per_instruction", "cycles", "macs_per_cycle", "percent_of_peak", "loop_percent_of_peak",
+    "loop_percent_of_bound",
     "index",
 }  # fmt: skip
 TOOLS = ("qemu-aarch64", "aarch64-linux-gnu-gcc", "gcc")
