@@ -6,13 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
+from qgen.asm import rotate
 from qgen.asm.cores import CORES, core_with, timing_rows
 from qgen.asm.isa import inverse, macs, parse
 from qgen.asm.machine import bound, steady_cycles
+from qgen.asm.out_of_order import loop_cycles
 from qgen.asm.rewrite import as_lists, join_steps, one_by_one, take_steps_out, walk
-from qgen.asm.statement import blocks, rewrite
+from qgen.asm.schedule import kernel_cycles
+from qgen.asm.statement import Block, blocks, rewrite
 from qgen.errors import QgenError
 from qgen.targets import CPUS
+from qgen.targets.gemm import NEXT_STEP
+from qgen.targets.gemm_lines import FEWER, register_plan, step
 from tests.ir.raising import raise_statements, reached
 
 READS_AND_WRITES = [
@@ -96,7 +101,12 @@ def test_an_in_order_core_waits() -> None:
     free = [parse(f"smlal v{n}.8h, v30.8b, v31.8b") for n in range(8)]
     assert steady_cycles(core, chain) == 6 and steady_cycles(core, free) == 8
     assert bound(core, free) == 8 and bound(CORES["cortex-a57"], free) == 8
-    assert bound(CORES["cortex-a510"], free) == 4
+    # A branch waits for all results; what else is short may run meanwhile.
+    assert steady_cycles(core, [*free, parse("b.ne 1b")]) == 12
+    steps = [parse(f"add x{n}, x{n}, #32") for n in range(4)]
+    beside = steady_cycles(core, [*free, *steps, parse("b.ne 1b")])
+    among = [i for pair in zip(free, [*steps, *steps], strict=True) for i in pair]
+    assert beside < steady_cycles(core, [*among, parse("b.ne 1b")])
 
 
 def texts(*lines: str) -> list[str]:
@@ -134,3 +144,42 @@ def test_statements_that_stay_as_they_are() -> None:
     apart = shared.replace('"=r"', '"=&r"')
     assert "add" not in rewrite(apart, lambda found: ())
     assert rewrite('    __asm__ volatile("" : "+w"(x));', lambda found: ()).endswith("(x));")
+
+
+def test_steps_run_ahead_with_their_loads() -> None:
+    """Of pointers of which all loads run ahead; `w` is still read in this round."""
+    lines = ("ld1 {v0.16b}, [%[x]]", "ldr q1, [%[w]]", "smull v2.8h, v0.8b, v1.8b",
+             "ldr q3, [%[w], #16]", "smlal v2.8h, v0.8b, v3.8b", "sadalp v4.4s, v2.8h",
+             "add %[x], %[x], #16", "add %[w], %[w], #32", "subs %[n], %[n], #1")  # fmt: skip
+    block = Block("1", tuple(map(parse, lines)), parse("b.ne 1b"))
+    parts = rotate.split(CORES["cortex-a53"], block, disjoint=False, most=2)
+    assert parts is not None
+    assert [i.text for i in parts.loads] == [lines[0], lines[1], lines[6]]
+    whole = rotate.split(CORES["cortex-a53"], block, disjoint=False)
+    assert whole is not None and [i.text for i in whole.loads] == [
+        lines[n] for n in (0, 1, 3, 6, 7)
+    ]  # fmt: skip
+
+
+def test_cycles_of_a_kernel_that_is_not_printed_yet() -> None:
+    """A rotated loop has to be entered and left, which many rounds share."""
+    core = CORES["cortex-a53"]
+    lines = (*step(register_plan(FEWER), FEWER, 2, 4).lines, NEXT_STEP)
+    once, often = (kernel_cycles(core, lines, n) for n in (1.0, 1e6))
+    assert often < once and kernel_cycles(core, (), 0.0) == 0
+    assert kernel_cycles(CORES["cortex-a57"], lines, 9.0) == bound(
+        CORES["cortex-a57"], [parse(x) for x in lines]
+    )
+
+
+def test_an_out_of_order_core_waits_where_its_window_ends() -> None:
+    core = CORES["cortex-a57"]
+    free = [parse(f"smlal v{n}.8h, v30.8b, v31.8b") for n in range(8)]
+    assert loop_cycles(core, free) == 8
+    chain = [parse("add v0.4s, v0.4s, v1.4s")] * 4
+    assert loop_cycles(core, chain) == 4 * core.timing(chain[0]).latency
+    # More than a window between a result and the next one of its chain.
+    late = [*free * 20, parse("ldr q30, [x0]"), *[parse("sqrshrn v30.4h, v30.4s, #3")] * 9]
+    early = [late[160], *late[161:], *free * 20]
+    assert loop_cycles(core, late) >= bound(core, late)
+    assert loop_cycles(core, early) >= bound(core, early)

@@ -11,6 +11,7 @@ from benchmarks.mca import PROGRAMS, concrete, cycles, tables
 from qgen.asm.cores import CORES, Core
 from qgen.asm.isa import parse
 from qgen.asm.machine import steady_cycles
+from qgen.asm.out_of_order import loop_cycles
 from tests.asm.test_schedule import POOL, random_lines
 
 # Other releases of LLVM have other models.
@@ -44,3 +45,14 @@ def test_cycles_of_in_order_cores(core: Core) -> None:
     for _ in range(5):
         body = [parse(line) for line in random_lines(draw, 24, pool)]
         assert steady_cycles(core, body) == pytest.approx(cycles(core, concrete(body)), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["cortex-a57", "neoverse-n1"])
+def test_cycles_of_out_of_order_cores(name: str) -> None:
+    """A chain beside products that wait for nothing: what the window holds decides."""
+    core = CORES[name]
+    free = [f"smlal v{8 + n}.8h, v30.8b, v31.8b" for n in range(16)]
+    chain = ["ldr q0, [x0]", *["ssra v0.4s, v1.4s, #3", "addp v1.4s, v0.4s, v1.4s"] * 8]
+    for lines in (free, [*free, *chain], [*chain, *free], [*free * 4, *chain]):
+        body = [parse(line) for line in lines]
+        assert loop_cycles(core, body) == pytest.approx(cycles(core, lines), rel=0.1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import goals, results, runner, tables
+from benchmarks import goals, loops, results, runner, tables
 from benchmarks.__main__ import main
 from benchmarks.goals import Goal
 from benchmarks.litert_peer import PeerFigures
@@ -66,6 +66,25 @@ def test_a_goal_says_whether_it_is_met() -> None:
     assert Goal("a", "c", 1.0, "{:.1f}", None).row() == ["a", "c", "<= 1.0", "-", "-"]
     assert Goal("a", "c", 1.0, "{:.1f}", 1.0).row()[2:] == ["<= 1.0", "1.0", "yes"]
     assert Goal("a", "c", 85, "{:.0f}", 80, least=True).row()[2:] == [">= 85", "80", "**no**"]
+
+
+def test_inner_loops(measured: Results) -> None:
+    headings, rows = tables.loop_rows(measured)
+    assert {row[0] for row in rows} == {cpu for _, cpu in measured.ours}
+    for row in rows:
+        cell = dict(zip(headings, row, strict=True))
+        assert cell["in model"] == "kws_ref_model" and cell["loop over"] in ("inputs", "outputs")
+        # No loop is faster than its own instructions allow, nor those than the multiplies alone.
+        assert float(cell["% of peak"]) <= float(cell["bound"]) * 1.01 <= 102
+
+
+def test_inner_loops_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tiny(), tmp_path / "tiny.qg")
+    assert loops.main([str(tmp_path / "tiny.qg"), "--cpu", "cortex-a53"]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == "cpu" and all(row.startswith("cortex-a53  ") for row in rows)
+    assert loops.main(["absent", "--models", str(tmp_path)]) == 2
+    assert "no model" in capsys.readouterr().err
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ static void t_pack_8x8_loop_k8(
         "mov %[left], %[chunks]\n\t"
         "2:\n\t"
         "ld1 {v0.16b}, [%[from]], %[step]\n\t"
+        "subs %[left], %[left], #1\n\t"
         "ld1 {v1.16b}, [%[from]], %[step]\n\t"
         "ld1 {v2.16b}, [%[from]], %[step]\n\t"
         "ld1 {v3.16b}, [%[from]], %[step]\n\t"
@@ -27,7 +28,6 @@ static void t_pack_8x8_loop_k8(
         "ld1 {v6.16b}, [%[from]], %[step]\n\t"
         "ld1 {v7.16b}, [%[from]], %[back]\n\t"
         "st4 {v4.2d-v7.2d}, [%[to]], #64\n\t"
-        "subs %[left], %[left], #1\n\t"
         "b.ne 2b\n\t"
         "ld1 {v0.8b}, [%[from]], %[step]\n\t"
         "subs %[tiles], %[tiles], #1\n\t"
@@ -71,7 +71,7 @@ static void t_smmla_8x8_k24_shr6_unsigned_flip(
         "mov %[to], %[y]\n\t"
         "mov %[tile], %[tiles]\n\t"
         /* (Q3): SQRDMULH, negative ties are clamped away (Q3c); shift by 6 as it narrows; unsigned, no zero point to add */
-        /* budget: 118 cycles / 1536 MACs (cortex-a510) */
+        /* budget: 119 cycles / 1536 MACs (cortex-a510) */
         "2:\n\t"
         "mov %[v], %[w]\n\t"
         "ld1 {v16.16b-v19.16b}, [%[q]]\n\t"
@@ -221,11 +221,11 @@ static void t_pack_4x8_loop_k8(
         "mov %[left], %[chunks]\n\t"
         "2:\n\t"
         "ld1 {v0.16b}, [%[from]], %[step]\n\t"
+        "subs %[left], %[left], #1\n\t"
         "ld1 {v1.16b}, [%[from]], %[step]\n\t"
         "ld1 {v2.16b}, [%[from]], %[step]\n\t"
         "ld1 {v3.16b}, [%[from]], %[back]\n\t"
         "st4 {v0.2d-v3.2d}, [%[to]], #64\n\t"
-        "subs %[left], %[left], #1\n\t"
         "b.ne 2b\n\t"
         "ld1 {v0.8b}, [%[from]], %[step]\n\t"
         "subs %[tiles], %[tiles], #1\n\t"
@@ -264,7 +264,7 @@ static void t_smmla_4x8_k24_shr6_unsigned_flip(
         "mov %[to], %[y]\n\t"
         "mov %[tile], %[tiles]\n\t"
         /* (Q3): SQRDMULH, negative ties are clamped away (Q3c); shift by 6 as it narrows; unsigned, no zero point to add */
-        /* budget: 77 cycles / 768 MACs (cortex-a510) */
+        /* budget: 78 cycles / 768 MACs (cortex-a510) */
         "2:\n\t"
         "mov %[v], %[w]\n\t"
         "ld1 {v16.16b-v19.16b}, [%[q]]\n\t"

@@ -65,7 +65,7 @@ static void t_depthwise_smull_3x3s1c8_left_right_r9_shr6_ssra(
         "cbz %[out], 3f\n\t"
         /* Two outputs: 9 taps. */
         /* (Q3): SQRDMULH, ties turned by SSRA; shift by 6 as it narrows */
-        /* budget: 132 cycles / 144 MACs (cortex-a53) */
+        /* budget: 134 cycles / 144 MACs (cortex-a53) */
         "2:\n\t"
         "smull v7.8h, v0.8b, v12.8b\n\t"
         "smull v9.8h, v3.8b, v12.8b\n\t"
