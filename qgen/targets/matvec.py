@@ -25,7 +25,8 @@ from qgen.targets.finish import (
     plan_finish,
 )
 from qgen.targets.fold import fold_zero_points, overflow_reason
-from qgen.targets.gemm import INT16_MAX, extremes, lane_range
+from qgen.targets.gemm import extremes
+from qgen.targets.matvec_runs import LANES, MOST_POINTS, grain_of, point_bits, runs
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, ROW_SUM, TOTAL, finish_vars
 from qgen.targets.once import once_per_op
 from qgen.targets.requantize_asm import Lines, Sums
@@ -34,10 +35,8 @@ from qgen.targets.work import Part, Work
 
 CHANNELS = 8
 STEP = 32
-LANES = 8
 DEEP = STEP // LANES  # products of one step that meet in a lane
 MOST_STEPS = 4  # of one turn of the loop
-MOST_POINTS = 64  # of a block, where lanes may start anew
 REGS = RegPlan(
     {
         "x": tuple(range(8)),
@@ -117,46 +116,6 @@ def pack(op: Linear, rounding: Rounding) -> Packed | None:
         extremes=extremes(weights[:, starts[int(block)] + int(lane)]),
         finish=finish,
     )
-
-
-def point_bits(fresh: Array) -> Array:
-    """A bit per point, the first one lowest; int32 halves, low first."""
-    word = sum(int(f) << i for i, f in enumerate(fresh[:MOST_POINTS]))
-    return np.asarray(np.array([word], np.uint64).view(np.int32))
-
-
-def _lanes(block: Array, grain: int) -> tuple[Array, Array]:
-    """Ranges [K / (8 grain)][8][channels] of lanes that take `grain` products."""
-    down, up = lane_range(block.reshape(-1, grain, LANES, block.shape[1]))
-    return down, up
-
-
-def grain_of(block: Array, most: int) -> int:
-    """The most products of a lane of which every group fits; 0 if not even those of a step do."""
-    for grain in (16, 12, 8, 4):
-        if grain <= most and most % grain == 0:
-            down, up = _lanes(block, grain)
-            if up.max() <= INT16_MAX and down.min() >= -INT16_MAX - 1:
-                return grain
-    return 0
-
-
-def runs(block: Array, turn: int, grain: int) -> tuple[Array, Array]:
-    """(Q16) Whether lanes start anew at each point inside turns of `turn` products; bounds [8]."""
-    downs, ups = _lanes(block, grain)
-    points = turn // grain
-    fresh = []
-    low = high = np.zeros(downs.shape[1:], np.int64)
-    widest = np.zeros(block.shape[1], np.int64)
-    for i, (down, up) in enumerate(zip(downs, ups, strict=True)):
-        low, high = low + down, high + up
-        anew = bool(high.max() > INT16_MAX or low.min() < -INT16_MAX - 1)
-        if i % points == 0 or anew:
-            low, high = down, up
-        if i % points:
-            fresh.append(anew)
-        widest = np.maximum(widest, np.maximum(high, -low - 1).max(axis=0))
-    return np.array(fresh, bool), widest
 
 
 # -- assembly ------------------------------------------------------------------------------------
