@@ -20,6 +20,9 @@ from qgen.plan.schedule import schedule
 from qgen.targets.cpus import CPUS, Cpu
 from qgen.targets.spec import KernelSpec, Prepared, Target
 
+ARENA_SHARE = 21
+LEAST_ROOM = 2048  # bytes
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -86,6 +89,15 @@ def parameters(op: Op) -> Iterator[tuple[str, Tensor]]:
             yield name, value
 
 
+def scratch_rooms(plan: MemoryPlan) -> list[int]:
+    """Bytes of scratch that each op may take: the arena grows by 1 / `ARENA_SHARE` at most.
+
+    `plan` is one without scratch. Where little is live there is more room.
+    """
+    most = plan.liveness_peak_bytes + plan.liveness_peak_bytes // ARENA_SHARE
+    return [max(LEAST_ROOM, most - live) for live in plan.live()]
+
+
 def lower(graph: Graph, target: Target, cpu: Cpu | None = None) -> Lowered:
     """Choose a kernel for every op and a place for every tensor.
 
@@ -97,8 +109,9 @@ def lower(graph: Graph, target: Target, cpu: Cpu | None = None) -> Lowered:
     pruned = prune(model, target.granule)
     stored = schedule(signed_storage(pruned.graph))
     steps = []
+    rooms = scratch_rooms(plan_memory(stored))
     for index, op in enumerate(stored.ops):
-        spec = target.select(op, stored.rounding)
+        spec = target.select(op, stored.rounding, rooms[index])
         prepared = located(op.loc, spec.prepare, op, stored.rounding)
         function = f"{stored.name}_{index:02d}_{op.name.replace('.', '_')}"
         cost = spec.cost(op, stored.rounding)

@@ -169,6 +169,7 @@ class KernelSpec:
         cost: predicted instructions of one run, or None where nothing is predicted.
         tile: output pixels x output channels x depth of one step, where the kernel has a tile.
         regs: vector registers, where the kernel is assembly.
+        within: the row with at most so many bytes of scratch, where it has a choice.
     """
 
     name: str
@@ -180,6 +181,7 @@ class KernelSpec:
     cost: Callable[[Any, Rounding], float | None] = _unknown
     tile: tuple[int, int, int] | None = None
     regs: RegPlan | None = None
+    within: Callable[[int], KernelSpec] | None = None
 
 
 @dataclass(frozen=True)
@@ -218,8 +220,10 @@ class Target:
             if not implied(row.requires) <= self.features:
                 raise QgenError(f"kernel {row.name} needs more than target {self.name} has")
 
-    def select(self, op: Op, rounding: Rounding) -> KernelSpec:
+    def select(self, op: Op, rounding: Rounding, room: int | None = None) -> KernelSpec:
         """The row for `op`: of those that take it the one predicted to need fewest instructions.
+
+        `room` is what scratch a row may take that has a choice, in bytes; None for any.
 
         The first row that predicts nothing ends the search: rows behind it are its fallbacks. It
         is taken if no row before it predicts. Raises QgenError with every row's reason where no
@@ -230,6 +234,8 @@ class Target:
         for row in self.kernels:
             if row.op != op.NAME:
                 continue
+            if row.within and room is not None:
+                row = row.within(room)
             reason = row.refuses(op, rounding)
             if reason:
                 reasons.append(f"{row.name}: {reason}")

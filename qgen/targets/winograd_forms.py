@@ -1,0 +1,146 @@
+"""Exact integer Winograd convolutions F(m, 3) as data: weights' matrix and steps of the transforms.
+
+A form computes m outputs of a correlation with 3 taps from m + 2 products, in each dimension
+(Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308):
+
+    s * y = A^T [(G g) * (B^T d)],  in two dimensions  s^2 Y = A^T [(G g G^T) * (B^T d B)] A   (Q20)
+
+with integers everywhere: the fractions of G are multiplied away, which is what s undoes. B^T and
+A^T are given as the steps that compute them, since these are what a kernel executes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from qgen.errors import QgenError
+from qgen.ir.types import Array
+
+TAPS = 3
+_STEP = re.compile(r"(\w+) = (\w+) ([+-]) (?:(\d+) )?(\w+)")
+
+
+@dataclass(frozen=True)
+class Step:
+    """``to = a + k * b``."""
+
+    to: str
+    a: str
+    k: int
+    b: str
+
+
+def steps(text: str) -> tuple[Step, ...]:
+    """Steps from lines such as ``v1 = p + q`` and ``v5 = w - 4 s``."""
+    found = []
+    for line in text.strip().splitlines():
+        match = _STEP.fullmatch(line.strip())
+        assert match, line
+        to, a, sign, k, b = match.groups()
+        found.append(Step(to, a, int(f"{sign}{k or 1}"), b))
+    return tuple(found)
+
+
+def matrix(program: tuple[Step, ...], source: str, inputs: int, result: str, outputs: int) -> Array:
+    """What steps compute, int64 [outputs, inputs]; inputs are named ``d0``, ..., say."""
+    values = {f"{source}{i}": row for i, row in enumerate(np.eye(inputs, dtype=np.int64))}
+    for step in program:
+        values[step.to] = values[step.a] + step.k * values[step.b]
+    return np.stack([values[f"{result}{i}"] for i in range(outputs)])
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """One F(m, 3).
+
+    Attributes:
+        outputs: m, per dimension.
+        weights: G times what makes it integer, [m + 2, 3].
+        widen: d0, d1, ... to v0, v1, ... where d are bytes: B^T.
+        input: the same where d are int16.
+        output: m0, m1, ... to y0, y1, ...: A^T.
+        scale: s of (Q20).
+    """
+
+    outputs: int
+    weights: tuple[tuple[int, int, int], ...]
+    widen: tuple[Step, ...]
+    input: tuple[Step, ...]
+    output: tuple[Step, ...]
+    scale: int
+
+    def __post_init__(self) -> None:
+        n = self.size
+        forward = matrix(self.input, "d", n, "v", n)
+        # (Q20) is bilinear: it holds for all d and g if it does for unit vectors.
+        products = np.array(self.weights)[:, :, None] * forward[:, None, :]
+        found = np.tensordot(matrix(self.output, "m", n, "y", self.outputs), products, axes=1)
+        wanted = np.zeros_like(found)
+        for y in range(self.outputs):
+            for tap in range(TAPS):
+                wanted[y, tap, y + tap] = self.scale
+        # The bias of a kernel enters at this frequency.
+        even = (matrix(self.output, "m", n, "y", self.outputs)[:, 1] == 1).all()
+        same = np.array_equal(forward, matrix(self.widen, "d", n, "v", n))
+        if not (same and even and np.array_equal(found, wanted)):
+            raise QgenError(f"F({self.outputs}, {TAPS}) does not compute a convolution")
+
+    @property
+    def size(self) -> int:
+        """Inputs of a tile per dimension, and frequencies."""
+        return self.outputs + TAPS - 1
+
+    @property
+    def frequencies(self) -> int:
+        return self.size**2
+
+    @property
+    def shift(self) -> int:
+        """Exponent of 2 in s^2."""
+        factor = self.scale**2
+        return (factor & -factor).bit_length() - 1
+
+    @property
+    def inverse(self) -> int:
+        """Inverse modulo 2^32 of what is odd in s^2."""
+        return pow(self.scale**2 >> self.shift, -1, 2**32)
+
+    @property
+    def input_bound(self) -> int:
+        """Largest |B^T d B| for int8 d."""
+        widest = int(np.abs(matrix(self.input, "d", self.size, "v", self.size)).sum(axis=1).max())
+        return 128 * widest**2
+
+    def transform_weights(self, w: Array) -> Array:
+        """G g G^T, int64 [m + 2, m + 2, C, O] of weights [3, 3, C, O]."""
+        g = np.array(self.weights, dtype=np.int64)
+        return np.einsum("ia,jb,abco->ijco", g, g, w.astype(np.int64))
+
+
+_F2_INPUT = steps(
+    """
+    v0 = d0 - d2
+    v1 = d1 + d2
+    v2 = d2 - d1
+    v3 = d1 - d3
+    """
+)
+
+F2 = Form(
+    outputs=2,
+    weights=((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
+    widen=_F2_INPUT,
+    input=_F2_INPUT,
+    output=steps(
+        """
+        a = m0 + m1
+        y0 = a + m2
+        b = m1 - m2
+        y1 = b - m3
+        """
+    ),
+    scale=2,
+)
