@@ -24,8 +24,8 @@ from qgen.targets.fold import fold_input_zero
 from qgen.targets.neon import FILL, FINISH_CONSTANTS, NEON, finish_vars
 from qgen.targets.once import once_per_op
 from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
-from qgen.targets.winograd_asm import CHANNELS, LANES
-from qgen.targets.winograd_forms import F2, TAPS, Form
+from qgen.targets.winograd_asm import CHANNELS, LANES, Turn
+from qgen.targets.winograd_forms import F2, F4, TAPS, Form
 
 TILES = (4, 2, 1)  # of a block
 # Transformed weights of one layer: they are read once per block of tiles, so they have to stay in
@@ -53,7 +53,7 @@ class Packed:
     finish: Finish
 
     def weights(self) -> Array:
-        """int16 [block][frequency][C][8]; what the last input vector repeats meets zeros."""
+        """int16 [block, frequency, C, 8]; what the last input vector repeats meets zeros."""
         inputs, outputs = self.transformed.shape[2:]
         starts = block_starts(inputs, LANES)
         source = np.concatenate([np.arange(s, s + LANES) for s in starts])
@@ -79,8 +79,6 @@ class Plan:
 
     Attributes:
         tiles: of a block.
-        step: input channels of a step of the products.
-        cost: predicted instructions.
     """
 
     form: Form
@@ -94,8 +92,8 @@ class Plan:
         return -(-self.op.x.shape[3] // LANES) * LANES
 
     @property
-    def step(self) -> int:
-        return LANES if self.inputs % (2 * LANES) else 2 * LANES
+    def turn(self) -> Turn:
+        return Turn(self.tiles, LANES if self.inputs % (2 * LANES) else 2 * LANES)
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -110,13 +108,13 @@ class Plan:
         return n * rows * columns
 
     @property
-    def stride(self) -> int:
-        """Bytes of scratch from one frequency of the inputs to the next."""
-        return 2 * self.tiles * self.inputs
+    def input_bytes(self) -> int:
+        return 2 * self.form.frequencies * self.tiles * self.inputs
 
     @property
-    def input_bytes(self) -> int:
-        return self.form.frequencies * self.stride
+    def places(self) -> list[int]:
+        """Bytes of scratch ahead of each frequency of the inputs."""
+        return [self.turn.place(f, self.steps) for f in range(self.form.frequencies)]
 
     @property
     def scratch(self) -> int:
@@ -128,17 +126,17 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        return self.inputs // self.step
+        return self.inputs // self.turn.step
 
     def input(self) -> winograd_asm.Transform:
         flip = self.op.x.dtype is DType.U8
-        return winograd_asm.input_transform(self.form, self.stride, flip=flip)
+        return winograd_asm.input_transform(self.form, self.places, flip=flip)
 
     def output(self) -> winograd_asm.Transform:
         return winograd_asm.output_transform(self.form, self.tiles, self.packed.finish)
 
     def product(self) -> winograd_asm.Product:
-        return winograd_asm.products(self.tiles, self.step, self.steps)
+        return winograd_asm.products(self.turn, self.steps)
 
     def edge_tiles(self) -> int:
         """Tiles that reach into padding."""
@@ -215,13 +213,12 @@ class Row:
         assert isinstance(op, Conv2D)
         packed = self.pack(op, rounding)
         plans = [Plan(self.form, op, packed, tiles) for tiles in TILES]
-        last = self.form.frequencies - 1
         fitting = [
             p
             for p in plans
             if p.tiles <= p.count
             and p.scratch <= self.room
-            and last * max(p.stride, p.tiles * CHANNELS * 4) <= MOST_OFFSET
+            and max(p.input_bytes, p.scratch - p.input_bytes) <= MOST_OFFSET
         ]
         return min(fitting, key=Plan.cost, default=None)
 
@@ -271,7 +268,7 @@ def prepare(plan: Plan) -> Prepared:
         "input": _input_helper(plan),
         "output": _output_helper(plan),
     }
-    weights = packed.weights()
+    weights = np.stack([plan.turn.arranged(block) for block in packed.weights()])
     padded = plan.edge_tiles() > 0
     values = {
         "win": win,
@@ -279,9 +276,10 @@ def prepare(plan: Plan) -> Prepared:
         "O": op.channels,
         "m": form.outputs,
         "size": form.size,
-        "frequencies": form.frequencies,
+        "turns": form.frequencies // plan.turn.frequencies,
         "tiles": plan.tiles,
-        "step": plan.step,
+        "step": plan.turn.step,
+        "vector_step": plan.tiles * plan.turn.step * plan.turn.frequencies,
         "vectors": plan.inputs // LANES,
         "blocks": plan.blocks,
         "grid_images": n,
@@ -324,22 +322,26 @@ def prepare(plan: Plan) -> Prepared:
 
 def _product_helper(plan: Plan) -> Helper:
     asm = plan.product()
-    name = f"winograd_{plan.tiles}x{CHANNELS}c{plan.step}"
+    name = f"winograd_{plan.tiles}x{CHANNELS}c{plan.turn.step}"
     name += "_deep" if asm.repeats else f"_{len(asm.steps)}"
     return Helper(
         name,
         "helpers/winograd_product.c.j2",
-        {"asm": asm, "tiles": plan.tiles, "step": plan.step, "deep": asm.repeats > 0}
-        | {"clobbers": _clobbers(asm.regs.clobbers)},
+        {
+            "asm": asm,
+            "turn": plan.turn,
+            "deep": asm.repeats > 0,
+            "clobbers": _clobbers(asm.regs.clobbers),
+        },
     )
 
 
 def _input_helper(plan: Plan) -> Helper:
     asm = plan.input()
     m = plan.form.outputs
-    name = f"winograd_input_{m}x{m}_{plan.stride}"
+    name = f"winograd_input_{m}x{m}_{plan.tiles}x{plan.inputs}"
     name += "_flip" if plan.op.x.dtype is DType.U8 else ""
-    values = {"asm": asm, "size": plan.form.size, "stride": plan.stride, "X": plan.op.x.dtype}
+    values = {"asm": asm, "size": plan.form.size, "tiles": plan.tiles, "inputs": plan.inputs, "turn": plan.turn, "X": plan.op.x.dtype}
     return Helper(
         name,
         "helpers/winograd_input.c.j2",
@@ -371,5 +373,5 @@ def _clobbers(registers: tuple[str, ...]) -> list[str]:
 
 UNLIMITED = 1 << 30
 ROWS = tuple(
-    Row(form, UNLIMITED, once_per_op(partial(_pack, form))).spec() for form in (F2,)
+    Row(form, UNLIMITED, once_per_op(partial(_pack, form))).spec() for form in (F2, F4)
 )

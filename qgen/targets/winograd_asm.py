@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product as pairs_of
 
+from qgen.ir.types import Array
 from qgen.targets.finish import Constants, Finish, finish_lines, load_lines
 from qgen.targets.requantize_asm import Lines, Sums
 from qgen.targets.spec import RegPlan
@@ -15,51 +16,83 @@ from qgen.targets.winograd_forms import Form, Step
 CHANNELS = 8  # output channels of a block
 LANES = 8  # int16 elements of a register
 REGISTERS = 32
-LAST_FOR_ELEMENTS = 15  # SMLAL takes an int16 element of the low registers only
+PAIRS = 4  # of a frequency and a tile, which the kernel of the products takes at a time
+MOST_WEIGHTS = 16  # registers
 
 
 # -- products ------------------------------------------------------------------------------------
 
 
-def product_plan(tiles: int, step: int) -> RegPlan:
-    """`tiles` x 8 sums of one frequency; what inputs and sums leave holds weights."""
-    x = tiles * step // LANES
-    return RegPlan(
-        {
-            "x": tuple(range(x)),
-            "acc": tuple(range(x, x + 2 * tiles)),
-            "w": tuple(range(x + 2 * tiles, min(REGISTERS, x + 2 * tiles + step))),
-        }
-    )
+@dataclass(frozen=True)
+class Turn:
+    """What the kernel of the products takes at a time: 4 pairs of a frequency and a tile.
 
+    8 sums in registers keep a multiplier busy whose results take 4 cycles, so fewer tiles take
+    more frequencies.
 
-def product_step(regs: RegPlan, tiles: int, step: int, *, first: bool) -> Lines:
-    """`step` input channels of every tile; the first of them start the sums."""
-    x, acc, w = (regs[role] for role in ("x", "acc", "w"))
-    lines = _loads(x, "x")
-    for k in range(step):
-        if k % len(w) == 0:
-            lines += _loads(w[: step - k], "w")
-        name = "smull" if first and k == 0 else "smlal"
-        for tile in range(tiles):
-            element, weights = tile * step + k, w[k % len(w)]
-            by = f"v{x[element // LANES]}.h[{element % LANES}]"
-            low, high = acc[2 * tile], acc[2 * tile + 1]
-            lines.append(f"{name} v{low}.4s, v{weights}.4h, {by}")
-            lines.append(f"{name}2 v{high}.4s, v{weights}.8h, {by}")
-    return Lines(f"{step} input channels.", tuple(lines))
+    Attributes:
+        tiles: of a block: 4, 2 or 1.
+        step: input channels, 8 or 16.
+    """
 
+    tiles: int
+    step: int
 
-def product_store(regs: RegPlan) -> Lines:
-    pairs = zip(regs["acc"][::2], regs["acc"][1::2], strict=True)
-    return Lines("Sums.", tuple(f"stp q{a}, q{b}, [%[sums]], #32" for a, b in pairs))
+    @property
+    def frequencies(self) -> int:
+        return PAIRS // self.tiles
+
+    @property
+    def chunk(self) -> int:
+        """Input channels for which weights are loaded at once."""
+        return min(self.step, MOST_WEIGHTS // self.frequencies)
+
+    @property
+    def regs(self) -> RegPlan:
+        ends = (0, PAIRS * self.step // LANES, 2 * PAIRS, self.frequencies * self.chunk)
+        x, acc, w = ends[1], ends[1] + ends[2], ends[1] + ends[2] + ends[3]
+        return RegPlan(
+            {"x": tuple(range(x)), "acc": tuple(range(x, acc)), "w": tuple(range(acc, w))}
+        )
+
+    def place(self, frequency: int, steps: int) -> int:
+        """Bytes of scratch ahead of the inputs of a frequency."""
+        turn, inside = divmod(frequency, self.frequencies)
+        return 2 * self.tiles * self.step * (turn * steps * self.frequencies + inside)
+
+    def arranged(self, weights: Array) -> Array:
+        """[frequency][C][8] in reading order: [turn][step][chunk][frequency][chunk][8]."""
+        total, inputs, lanes = weights.shape
+        turns = (total // self.frequencies, self.frequencies)
+        chunks = (inputs // self.step, self.step // self.chunk, self.chunk)
+        return weights.reshape(*turns, *chunks, lanes).transpose(0, 2, 3, 1, 4, 5).reshape(-1)
+
+    def products(self, *, first: bool) -> Lines:
+        """One step of every pair; its first input channels start the sums."""
+        x, acc, w = (self.regs[role] for role in ("x", "acc", "w"))
+        lines = _loads(x, "x")
+        for k in range(self.step):
+            if k % self.chunk == 0:
+                lines += _loads(w, "w")
+            name = "smull" if first and k == 0 else "smlal"
+            for pair in range(PAIRS):
+                element = pair * self.step + k
+                by = f"v{x[element // LANES]}.h[{element % LANES}]"
+                weights = w[pair // self.tiles * self.chunk + k % self.chunk]
+                low, high = acc[2 * pair], acc[2 * pair + 1]
+                lines.append(f"{name} v{low}.4s, v{weights}.4h, {by}")
+                lines.append(f"{name}2 v{high}.4s, v{weights}.8h, {by}")
+        return Lines(f"{self.step} input channels.", tuple(lines))
+
+    def store(self) -> Lines:
+        pairs = zip(self.regs["acc"][::2], self.regs["acc"][1::2], strict=True)
+        return Lines("Sums.", tuple(f"stp q{a}, q{b}, [%[sums]], #32" for a, b in pairs))
 
 
 def _loads(registers: Sequence[int], pointer: str) -> list[str]:
     """Consecutive vectors from a pointer that moves on."""
-    pairs = zip(registers[::2], registers[1::2], strict=False)
-    lines = [f"ldp q{a}, q{b}, [%[{pointer}]], #32" for a, b in pairs]
-    return lines + ([f"ldr q{registers[-1]}, [%[{pointer}]], #16"] if len(registers) % 2 else [])
+    pairs = zip(registers[::2], registers[1::2], strict=True)
+    return [f"ldp q{a}, q{b}, [%[{pointer}]], #32" for a, b in pairs]
 
 
 @dataclass(frozen=True)
@@ -67,30 +100,35 @@ class Product:
     """The kernel that multiplies and adds up over the input channels, frequency by frequency.
 
     Attributes:
-        regs: its registers.
+        turn: what it takes at a time.
         steps: those printed one after the other; the last repeats if `repeats` is not 0.
-        store: sums of one frequency.
         repeats: how often the last step runs.
     """
 
-    regs: RegPlan
+    turn: Turn
     steps: tuple[Lines, ...]
-    store: Lines
     repeats: int
+
+    @property
+    def regs(self) -> RegPlan:
+        return self.turn.regs
+
+    @property
+    def store(self) -> Lines:
+        return self.turn.store()
 
     def length(self, frequencies: int) -> int:
         """Instructions for all frequencies of one block of channels."""
         *straight, last = (len(lines.lines) for lines in self.steps)
         around = len(self.store.lines) + 2 + (1 if self.repeats else 0)
         looped = self.repeats * (last + 2) if self.repeats else last
-        return frequencies * (sum(straight) + looped + around)
+        return frequencies // self.turn.frequencies * (sum(straight) + looped + around)
 
 
-def products(tiles: int, step: int, steps: int) -> Product:
+def products(turn: Turn, steps: int) -> Product:
     """Two steps are printed as they are, more of them as a loop behind the first."""
-    regs = product_plan(tiles, step)
-    lines = [product_step(regs, tiles, step, first=i == 0) for i in range(min(steps, 2))]
-    return Product(regs, tuple(lines), product_store(regs), steps - 1 if steps > 2 else 0)
+    lines = [turn.products(first=i == 0) for i in range(min(steps, 2))]
+    return Product(turn, tuple(lines), steps - 1 if steps > 2 else 0)
 
 
 # -- transforms ----------------------------------------------------------------------------------
@@ -158,11 +196,11 @@ def _byte_factors(steps: Sequence[Step]) -> list[int]:
     return sorted({abs(s.k) for s in steps if s.b.startswith("d") and abs(s.k) > 1})
 
 
-def input_transform(form: Form, stride: int, *, flip: bool) -> Transform:
+def input_transform(form: Form, places: Sequence[int], *, flip: bool) -> Transform:
     """B^T d B of 8 channels: columns first, from bytes, then rows.
 
     Args:
-        stride: bytes from one frequency to the next.
+        places: bytes ahead of each frequency.
         flip: bytes are uint8.
     """
     n = form.size
@@ -182,20 +220,20 @@ def input_transform(form: Form, stride: int, *, flip: bool) -> Transform:
     for j in range(n):
         operations += _column(form, j, small, wide, top if flip else None)
         for i in waiting:
-            place = f"[%[to], #{(i * n + j) * stride}]"
+            place = f"[%[to], #{places[i * n + j]}]"
             operations.append(Operation(f"str q{{0}}, {place}", sources=(f"c{i},{j}",)))
     for i in range(n):
         row = f"c{i},"
         if i in waiting:
             row = f"r{i},"
             for j in range(n):
-                place = f"[%[to], #{(i * n + j) * stride}]"
+                place = f"[%[to], #{places[i * n + j]}]"
                 operations.append(Operation(f"ldr q{{0}}, {place}", f"{row}{j}"))
         names = {f"d{j}": f"{row}{j}" for j in range(n)}
         names |= {f"v{j}": f"v{i},{j}" for j in range(n)}
         operations += [_operation(s, "8h", wide) for s in _named(form.input, names, f"row {i}")]
         for j in range(n):
-            place = f"[%[to], #{(i * n + j) * stride}]"
+            place = f"[%[to], #{places[i * n + j]}]"
             operations.append(Operation(f"str q{{0}}, {place}", sources=(f"v{i},{j}",)))
     lines, _ = allocate(operations, pool)
     regs = RegPlan({"fixed": tuple(range(pool[0])), "values": pool} if pool[0] else {"values": pool})

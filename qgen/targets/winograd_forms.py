@@ -144,3 +144,60 @@ F2 = Form(
     ),
     scale=2,
 )
+
+# Points 0, 1, -1, 2, -2 and infinity. What the fractions of G lack of 24 is split between weights,
+# as far as int16 allows, and the output transform.
+F4 = Form(
+    outputs=4,
+    weights=((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 12)),
+    widen=steps(
+        """
+        t = d4 - d2
+        s = d3 - d1
+        w = d5 - d3
+        v5 = w - 4 s
+        e = s + s
+        v3 = t + e
+        v4 = t - e
+        q = s - 3 d1
+        p = t - 3 d2
+        v1 = p + q
+        v2 = p - q
+        u = d0 - d2
+        v0 = t + 4 u
+        """
+    ),
+    input=steps(
+        """
+        t = d4 - d2
+        s = d3 - d1
+        w = d5 - d3
+        v5 = w - 4 s
+        e = s + s
+        v3 = t + e
+        v4 = t - e
+        p = d4 - 4 d2
+        q = d3 - 4 d1
+        v1 = p + q
+        v2 = p - q
+        u = d0 - d2
+        v0 = t + 4 u
+        """
+    ),
+    output=steps(
+        """
+        a = m1 + m2
+        b = m1 - m2
+        c = m3 + m4
+        d = m3 - m4
+        h = m0 + a
+        y0 = h + c
+        y2 = a + 4 c
+        e = m5 + m5
+        f = e + 8 d
+        y3 = f + b
+        y1 = b + 2 d
+        """
+    ),
+    scale=24,
+)
