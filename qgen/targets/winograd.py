@@ -7,14 +7,14 @@ back. Blocks of a few tiles run through all three stages, so scratch holds these
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product as pairs_of
 
 import numpy as np
 
 from qgen.ir.linear import Linear
-from qgen.ir.numerics import INT32_MAX
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.types import Array, DType, Rounding
 from qgen.targets import winograd_asm
@@ -34,8 +34,8 @@ MOST_WEIGHT_BYTES = 192 * 1024
 MOST_OFFSET = 65520  # bytes, of a load or store of 16 bytes with an immediate offset
 INT16_MAX = 2**15 - 1
 # Instructions of C around the assembly, as compilers print it: per block of tiles, per tile, per
-# call of a transform or of the products, and per tile at an edge whose pixels are copied.
-PER_BLOCK, PER_TILE, PER_CALL, PER_EDGE = 12, 30, 14, 130
+# call of a transform or of the products, and of a tile at an edge per line and pixel copied.
+PER_BLOCK, PER_TILE, PER_CALL, PER_EDGE, PER_LINE, PER_PIXEL = 12, 30, 14, 130, 8, 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Packed:
 
     def parameters(self, form: Form) -> Array:
         """int32 per 4 output channels: s^2 bias modulo 2^32, and what the end needs."""
-        scaled = (self.bias * form.scale**2).astype(np.int32)
+        scaled = (self.bias * form.factor).astype(np.int32)
         starts = [s + h for s in block_starts(len(self.bias), CHANNELS) for h in (0, 4)]
         return by_blocks([scaled, *self.finish.rows], starts, 4).astype(np.int32)
 
@@ -138,15 +138,18 @@ class Plan:
     def product(self) -> winograd_asm.Product:
         return winograd_asm.products(self.turn, self.steps)
 
-    def edge_tiles(self) -> int:
-        """Tiles that reach into padding."""
+    def edges(self) -> Iterator[tuple[int, int]]:
+        """Lines and columns inside the image of each tile that reaches into padding."""
         n, rows, columns = self.grid
-        win, m = self.op.window, self.form.outputs
-        inside = 1
+        win, size = self.op.window, self.form.size
+        covered = []
         for axis, count in ((win.h, rows), (win.w, columns)):
-            firsts = [min(i * m, axis.out - m) - axis.before for i in range(count)]
-            inside *= sum(0 <= f and f + self.form.size <= axis.size for f in firsts)
-        return self.count - n * inside
+            firsts = [min(i * self.form.outputs, axis.out - self.form.outputs) for i in range(count)]
+            starts = [first - axis.before for first in firsts]
+            covered.append([min(s + size, axis.size) - max(s, 0) for s in starts])
+        for height, width in n * list(pairs_of(*covered)):
+            if height * width < size * size:
+                yield height, width
 
     def cost(self) -> float:
         """Instructions of a run: the printed ones of the assembly, an estimate of the C around."""
@@ -158,9 +161,9 @@ class Plan:
         per_output = 2 * (back.length + 2) + len(back.once.lines) + PER_CALL
         products = self.product().length(self.form.frequencies) + PER_CALL
         per_tile = PER_TILE + vectors * per_input + self.blocks * per_output
-        edges = self.edge_tiles() * self.tiles * groups / self.count
-        total = groups * (PER_BLOCK + self.blocks * products + self.tiles * per_tile)
-        return total + edges * PER_EDGE * vectors + PER_BLOCK
+        copies = sum(vectors * h * (PER_LINE + w * PER_PIXEL) + PER_EDGE for h, w in self.edges())
+        copies *= self.tiles * groups / self.count
+        return groups * (PER_BLOCK + self.blocks * products + self.tiles * per_tile) + copies
 
 
 def _pack(form: Form, op: Linear, rounding: Rounding) -> Packed:
@@ -179,8 +182,8 @@ def _refuses(form: Form, op: Conv2D, packed: Packed) -> str:
         return f"{bytes_needed} bytes of transformed weights, more than {MOST_WEIGHT_BYTES}"
     if int(np.abs(packed.transformed).max()) > INT16_MAX:
         return "transformed weights leave int16"
-    if sum_bound(op) << form.shift > INT32_MAX:
-        return f"sums times 2^{form.shift} may exceed int32"
+    if sum_bound(op) > form.most_sum:
+        return f"sums may exceed {form.most_sum}"
     return ""
 
 
@@ -269,7 +272,7 @@ def prepare(plan: Plan) -> Prepared:
         "output": _output_helper(plan),
     }
     weights = np.stack([plan.turn.arranged(block) for block in packed.weights()])
-    padded = plan.edge_tiles() > 0
+    edges = len(list(plan.edges()))
     values = {
         "win": win,
         "C": op.x.shape[3],
@@ -290,8 +293,8 @@ def prepare(plan: Plan) -> Prepared:
         "block_weights": weights[0].size,
         "block_words": 2 * parameters[0].size,
         "deep": plan.product().repeats,
-        "edges": padded,
-        "inner": plan.edge_tiles() < plan.count,
+        "edges": edges > 0,
+        "inner": edges < plan.count,
         "pad": op.x.zero,
         "kernels": {name: helper.name for name, helper in helpers.items()},
         "end": finish_values(packed.finish, op),
@@ -305,7 +308,7 @@ def prepare(plan: Plan) -> Prepared:
         scratch=plan.scratch,
         helpers=(
             FINISH_CONSTANTS,
-            *((FILL,) if padded else ()),
+            *((FILL,) if edges else ()),
             *helpers.values(),
         ),
         vars=finish_vars(op) | values,
@@ -313,7 +316,7 @@ def prepare(plan: Plan) -> Prepared:
             f"F({form.outputs} x {form.outputs}, 3 x 3) in integers (Q20): "
             f"{form.frequencies} products for {form.outputs**2 * TAPS**2}",
             f"int16: |B^T d B| <= {form.input_bound}, |G g G^T| <= {widest} of {INT16_MAX}",
-            f"int32 modulo 2^32; {2**form.shift} * |sum| <= {sum_bound(op) << form.shift} < 2^31",
+            f"int32 modulo 2^32; |sum| <= {sum_bound(op)} of {form.most_sum}, carried {form.factor} times",
             "zero points folded into the bias (Q15); weights of two bytes need no row sums",
             f"end {plan.output().parts[3].title}",
         ),
@@ -360,7 +363,8 @@ def _output_helper(plan: Plan) -> Helper:
             "m": m,
             "size": plan.form.size,
             "tiles": plan.tiles,
-            "inverse": plan.form.inverse,
+            "reciprocal": plan.form.reciprocal,
+            "factor": plan.form.factor,
             "words": len(plan.packed.finish.rows),
             "clobbers": _clobbers(asm.regs.clobbers),
         },

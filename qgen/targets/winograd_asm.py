@@ -263,21 +263,16 @@ def output_transform(form: Form, tiles: int, finish: Finish) -> Transform:
     factors = _factors(form.output)
     fixed = iter(range(REGISTERS))
     wide = {k: next(fixed) for k in factors}
-    inverse = next(fixed) if form.inverse != 1 else -1
+    reciprocal = next(fixed)
     once = [f"movi v{r}.4s, #{k}" for k, r in wide.items()]
-    once += [f"dup v{inverse}.4s, %w[inverse]"] if form.inverse != 1 else []
+    once.append(f"dup v{reciprocal}.4s, %w[reciprocal]")
     pool = tuple(fixed)
     operations = list(_sums(form, tiles, wide))
     names = [f"y{i},{j}" for i, j in pairs_of(range(m), range(m))]
     results = [f"q{name}" for name in names]
     for name, result in zip(names, results, strict=True):
-        exact = name
-        if form.inverse != 1:
-            exact = f"e{name}"
-            text = f"mul v{{0}}.4s, v{{1}}.4s, v{inverse}.4s"
-            operations.append(Operation(text, exact, (name,)))
-        text = f"sshr v{{0}}.4s, v{{1}}.4s, #{form.shift}"
-        operations.append(Operation(text, result, (exact,)))
+        text = f"sqrdmulh v{{0}}.4s, v{{1}}.4s, v{reciprocal}.4s"
+        operations.append(Operation(text, result, (name,)))
     lines, at = allocate(operations, pool, results)
     free = [r for r in pool if r not in at.values()]
     words = len(finish.rows)
@@ -292,7 +287,7 @@ def output_transform(form: Form, tiles: int, finish: Finish) -> Transform:
         if i % m == m - 1:
             stores.append(f"add %[to], %[to], %[{'back' if i == m * m - 1 else 'line'}]")
     parts = (
-        Lines(f"A^T M A, over {form.scale**2}.", tuple(lines)),
+        Lines(f"A^T M A, over {form.factor}.", tuple(lines)),
         Lines("Parameters of the channels.", tuple(loads)),
         load_lines(finish, end_constants),
         end,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qgen.errors import QgenError
+from qgen.ir.numerics import INT32_MAX
 from qgen.ir.types import Array
 
 TAPS = 3
@@ -98,15 +99,25 @@ class Form:
         return self.size**2
 
     @property
-    def shift(self) -> int:
-        """Exponent of 2 in s^2."""
-        factor = self.scale**2
-        return (factor & -factor).bit_length() - 1
+    def factor(self) -> int:
+        """s^2, which the sums of a kernel carry."""
+        return self.scale**2
 
     @property
-    def inverse(self) -> int:
-        """Inverse modulo 2^32 of what is odd in s^2."""
-        return pow(self.scale**2 >> self.shift, -1, 2**32)
+    def reciprocal(self) -> int:
+        """2^31 / s^2, rounded: SQRDMULH by it divides."""
+        return (2**31 + self.factor // 2) // self.factor
+
+    @property
+    def most_sum(self) -> int:
+        """Largest |sum| of which s^2 times as much fits int32 and is divided exactly.
+
+        SQRDMULH rounds sum + sum e / 2^31 with e = s^2 reciprocal - 2^31, so |sum e| < 2^30 leaves
+        the sum itself.
+        """
+        error = abs(self.factor * self.reciprocal - 2**31)
+        exact = (2**30 - 1) // error if error else INT32_MAX
+        return min(INT32_MAX // self.factor, exact)
 
     @property
     def input_bound(self) -> int:
