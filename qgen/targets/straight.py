@@ -58,3 +58,20 @@ def allocate(
             held = [target, *(held[1:] if op.update else held)]
         lines.append(op.text.format(*held))
     return lines, {name: at[name] for name in kept}
+
+
+def most_live(operations: Sequence[Operation]) -> int:
+    """Registers that `allocate` needs."""
+    last = {name: i for i, op in enumerate(operations) for name in op.sources}
+    live: set[str] = set()
+    most = 0
+    for i, op in enumerate(operations):
+        dying = {name for name in op.sources if last[name] == i}
+        # A copied accumulator is apart from all sources.
+        copied = op.update and op.sources[0] not in dying
+        most = max(most, len(live) + 1 if copied else 0)
+        live -= dying
+        if op.to:
+            live.add(op.to)
+        most = max(most, len(live))
+    return most

@@ -3,10 +3,11 @@
 A form computes m outputs of a correlation with 3 taps from m + 2 products, in each dimension
 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308):
 
-    s * y = A^T [(G g) * (B^T d)],  in two dimensions  s^2 Y = A^T [(G g G^T) * (B^T d B)] A   (Q20)
+    s y = A^T ((G g) * (B^T d))                                                          (Q20)
 
-with integers everywhere: the fractions of G are multiplied away, which is what s undoes. B^T and
-A^T are given as the steps that compute them, since these are what a kernel executes.
+with integers everywhere: the fractions of G are multiplied away, and s undoes that. In two
+dimensions the matrices act on columns and rows, and two forms may differ. B^T and A^T are given as
+the steps that compute them, since these are what a kernel executes.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Form:
         widen: d0, d1, ... to v0, v1, ... where d are bytes: B^T.
         input: the same where d are int16.
         output: m0, m1, ... to y0, y1, ...: A^T.
-        scale: s of (Q20).
+        scale: s.
     """
 
     outputs: int
@@ -95,40 +96,68 @@ class Form:
         return self.outputs + TAPS - 1
 
     @property
+    def gain(self) -> int:
+        """Largest sum of a row of |B^T|: what it can make of inputs."""
+        return int(np.abs(matrix(self.input, "d", self.size, "v", self.size)).sum(axis=1).max())
+
+
+@dataclass(frozen=True, eq=False)
+class Scheme:
+    """A form per dimension: F(m x n, 3 x 3).
+
+    Attributes:
+        rows: along the height: what transforms columns.
+        columns: along the width.
+    """
+
+    rows: Form
+    columns: Form
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+    @property
+    def height(self) -> int:
+        """Lines of the result."""
+        return self.rows.outputs
+
+    @property
+    def width(self) -> int:
+        """Columns of the result."""
+        return self.columns.outputs
+
+    @property
     def frequencies(self) -> int:
-        return self.size**2
+        """Elements of V, U and M, and pixels that a tile reads."""
+        return self.rows.size * self.columns.size
 
     @property
     def factor(self) -> int:
-        """s^2, which the sums of a kernel carry."""
-        return self.scale**2
+        """s s', which the sums of a kernel carry."""
+        return self.rows.scale * self.columns.scale
 
     @property
     def reciprocal(self) -> int:
-        """2^31 / s^2, rounded: SQRDMULH by it divides."""
+        """2^31 / s s', rounded: SQRDMULH by it divides."""
         return (2**31 + self.factor // 2) // self.factor
 
     @property
     def most_sum(self) -> int:
-        """Largest |sum| of which s^2 times as much fits int32 and is divided exactly.
-
-        SQRDMULH rounds sum + sum e / 2^31 with e = s^2 reciprocal - 2^31, so |sum e| < 2^30 leaves
-        the sum itself.
-        """
+        """(Q21) Largest |sum| of which s s' times as much fits int32 and is divided exactly."""
         error = abs(self.factor * self.reciprocal - 2**31)
         exact = (2**30 - 1) // error if error else INT32_MAX
         return min(INT32_MAX // self.factor, exact)
 
     @property
     def input_bound(self) -> int:
-        """Largest |B^T d B| for int8 d."""
-        widest = int(np.abs(matrix(self.input, "d", self.size, "v", self.size)).sum(axis=1).max())
-        return 128 * widest**2
+        """Largest |V| for int8 inputs."""
+        return 128 * self.rows.gain * self.columns.gain
 
     def transform_weights(self, w: Array) -> Array:
-        """G g G^T, int64 [m + 2, m + 2, C, O] of weights [3, 3, C, O]."""
-        g = np.array(self.weights, dtype=np.int64)
-        return np.einsum("ia,jb,abco->ijco", g, g, w.astype(np.int64))
+        """U, int64 [frequencies, C, O], of weights [3, 3, C, O]."""
+        g, h = (np.array(form.weights, dtype=np.int64) for form in (self.rows, self.columns))
+        found: Array = np.einsum("ia,jb,abco->ijco", g, h, w.astype(np.int64))
+        return found.reshape(self.frequencies, *w.shape[2:])
 
 
 _F2_INPUT = steps(
@@ -212,3 +241,5 @@ F4 = Form(
     ),
     scale=24,
 )
+
+SCHEMES = (Scheme(F2, F2), Scheme(F2, F4), Scheme(F4, F4))
