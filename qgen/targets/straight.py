@@ -48,7 +48,9 @@ def allocate(
         if op.to:
             if op.update and not taken:
                 # A source that dies here is still read.
-                target = next(r for r in free if r not in held)
+                apart = [r for r in free if r not in held]
+                assert apart, f"no register for {op.to}"
+                target = apart[0]
                 free.remove(target)
                 lines.append(f"mov v{target}.16b, v{held[0]}.16b")
             else:

@@ -195,6 +195,8 @@ def shape_reason(op: Conv2D) -> str:
     axes = [(a.kernel, a.stride, a.dilation) for a in (win.h, win.w)]
     if axes != [(TAPS, 1, 1)] * 2:
         return "not 3 x 3 with stride 1 and dilation 1"
+    if max(win.pads) >= TAPS:
+        return "windows inside padding"
     if min(op.x.shape[3], op.channels) < LANES:
         return f"fewer than {LANES} input or output channels"
     return ""
