@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qgen.errors import Loc
+from qgen.frontend.printer import save
 from qgen.ir.graph import Graph
 from qgen.ir.numerics import INT32_MAX
 from qgen.ir.ops.add import Add
@@ -20,9 +21,9 @@ from qgen.ir.types import Array, DType, Padding, QParams, Rounding, Tensor, Tens
 from qgen.ir.windows import Pads
 from qgen.lower import LEAST_ROOM, Lowered, lower
 from qgen.passes.legalize import legalize
+from qgen.profile import profile_model
 from qgen.targets import TARGETS, portable, winograd
 from qgen.targets.blocks import block_starts
-from qgen.targets.straight import Operation, allocate, most_live
 from qgen.targets.winograd_forms import F2, F4, SCHEMES, Form, Scheme, matrix
 from qgen.targets.winograd_plan import MOST_WEIGHT_BYTES, TILES, Plan, pack
 from qgen.targets.winograd_products import CHANNELS, LANES, PAIRS, Turn, products
@@ -279,52 +280,6 @@ def test_eight_sums_whatever_the_tiles(tiles: int, step: int) -> None:
 # -- registers -----------------------------------------------------------------------------------
 
 
-def programs() -> Iterator[list[Operation]]:
-    """Random straight-line code, with accumulators that are read again and some that are not."""
-    rng = np.random.default_rng(4)
-    for _ in range(60):
-        names = ["a", "b"]
-        code = [Operation("load v{0}", name) for name in names]
-        for i in range(30):
-            live = names[-6:]
-            a, b = (live[i] for i in rng.choice(len(live), 2, replace=False))
-            update = bool(rng.random() < 0.4)
-            text = "mla v{0}, v{1}" if update else "add v{0}, v{1}, v{2}"
-            code.append(Operation(text, f"n{i}", (a, b), update))
-            names.append(f"n{i}")
-        code.append(Operation("add v{0}, v{1}, v{2}", "end", tuple(names[-2:])))
-        yield code
-
-
-def test_registers_hold_what_is_read() -> None:
-    for code in programs():
-        values: dict[str, int] = {}
-        loads = itertools.count(3)
-        for op in code:
-            a, b = (values[n] for n in op.sources) if op.sources else (next(loads), 0)
-            values[op.to] = (a * 5 + b if op.update else a + b) % 1_000_003
-        used = {name for op in code for name in op.sources}
-        code = [op for op in code if op.to in used | {"end"}]
-        lines, at = allocate(code, range(most_live(code)), {"end"})
-        registers: dict[int, int] = {}
-        loads = itertools.count(3)
-        for line in lines:
-            name, *_ = line.split()
-            target, *sources = (int(n) for n in re.findall(r"v(\d+)", line))
-            read = [registers[r] for r in sources]
-            if name == "load":
-                registers[target] = next(loads)
-            elif name == "mov":
-                registers[target] = read[0]
-            elif name == "mla":
-                registers[target] = (registers[target] * 5 + read[0]) % 1_000_003
-            else:
-                registers[target] = sum(read) % 1_000_003
-        assert registers[at["end"]] == values["end"]
-        with pytest.raises(AssertionError, match="no register"):
-            allocate(code, range(most_live(code) - 1), {"end"})
-
-
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_rows_wait_in_scratch_only_where_registers_end(scheme: Scheme) -> None:
     lines = input_transform(scheme, range(0, 16 * 36, 16), flip=True).parts[0].lines
@@ -336,19 +291,18 @@ def test_rows_wait_in_scratch_only_where_registers_end(scheme: Scheme) -> None:
 # -- scratch -------------------------------------------------------------------------------------
 
 
-def test_scratch_takes_what_the_arena_leaves() -> None:
-    """The last op of a residual block lives beside a third tensor, the one before it does not."""
+def residual(size: int, channels: int) -> Graph:
+    """Four convolutions, of which the third lives beside a third tensor of its size."""
     unit = QParams((0.05,), 0)
+    rng = np.random.default_rng(2)
 
     def tensor(name: str) -> Tensor:
-        return Tensor(name, TensorType(DType.I8, (1, 32, 32, 16), unit))
-
-    def weights(name: str) -> Tensor:
-        data = np.random.default_rng(2).integers(-90, 90, (16, 3, 3, 16)).astype(np.int8)
-        return Tensor(name, TensorType(DType.I8, data.shape, unit), data)
+        return Tensor(name, TensorType(DType.I8, (1, size, size, channels), unit))
 
     def block(x: Tensor, name: str) -> Conv2D:
-        return Conv2D(x=x, w=weights(f"w{name}"), out=tensor(name), padding=Padding.SAME)
+        data = rng.integers(-60, 60, (channels, 3, 3, channels)).astype(np.int8)
+        w = Tensor(f"w{name}", TensorType(DType.I8, data.shape, unit), data)
+        return Conv2D(x=x, w=w, out=tensor(name), padding=Padding.SAME)
 
     image = tensor("image")
     first = block(image, "first")
@@ -356,13 +310,29 @@ def test_scratch_takes_what_the_arena_leaves() -> None:
     third = block(second.out, "third")
     total = Add(a=third.out, b=first.out, out=tensor("total"))
     last = block(total.out, "last")
-    graph = Graph("res", (image,), (last.out,), (first, second, third, total, last))
-    low = lower(graph, TARGETS["aarch64"])
-    bytes_of = {s.op.name: s.prepared.scratch for s in low.steps}
-    assert bytes_of["second"] > bytes_of["third"] >= LEAST_ROOM
+    return Graph("res", (image,), (last.out,), (first, second, third, total, last))
+
+
+def test_scratch_takes_what_the_arena_leaves() -> None:
+    low = lower(residual(32, 16), TARGETS["aarch64"])
+    scratch = {s.op.name: s.prepared.scratch for s in low.steps}
+    assert scratch["second"] > scratch["third"] >= LEAST_ROOM
     peak = 3 * 32 * 32 * 16
     assert peak < low.plan.arena_bytes <= 1.05 * peak
-    assert low.plan.arena_bytes - peak >= bytes_of["third"]
+    assert low.plan.arena_bytes - peak >= scratch["third"]
+
+
+@pytest.mark.parametrize(("size", "channels", "scheme"), [(13, 16, "4x4"), (8, 64, "2x4")])
+def test_predictions_are_close_to_what_is_counted(
+    size: int, channels: int, scheme: str, tmp_path: Path
+) -> None:
+    save(residual(size, channels), tmp_path / "res.qg")
+    layers = profile_model(tmp_path / "res.qg", "aarch64").layers
+    taken = [x for x in layers if x.kernel.endswith(f"winograd_{scheme}")]
+    assert len(taken) >= 2
+    for layer in taken:
+        assert layer.predicted and layer.instructions
+        assert abs(layer.predicted - layer.instructions) <= 0.05 * layer.instructions, layer.name
 
 
 def test_no_room_is_any_room() -> None:
