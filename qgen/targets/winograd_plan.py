@@ -109,7 +109,7 @@ class Plan:
     @property
     def places(self) -> list[int]:
         """Bytes of scratch ahead of each frequency of the inputs."""
-        return [self.turn.place(f, self.steps) for f in range(self.scheme.frequencies)]
+        return [self.turn.place(f, self.inputs) for f in range(self.scheme.frequencies)]
 
     @property
     def scratch(self) -> int:

@@ -47,10 +47,15 @@ class Turn:
             {"x": tuple(range(x)), "acc": tuple(range(x, acc)), "w": tuple(range(acc, w))}
         )
 
-    def place(self, frequency: int, steps: int) -> int:
-        """Bytes of scratch ahead of the inputs of a frequency."""
+    @property
+    def vector(self) -> int:
+        """Elements of scratch from 8 input channels to the next 8."""
+        return PAIRS * LANES
+
+    def place(self, frequency: int, inputs: int) -> int:
+        """Bytes of scratch ahead of a frequency, in [turn][C / 8][frequency][tile][8]."""
         turn, inside = divmod(frequency, self.frequencies)
-        return 2 * self.tiles * self.step * (turn * steps * self.frequencies + inside)
+        return 2 * self.tiles * (turn * self.frequencies * inputs + inside * LANES)
 
     def arranged(self, weights: Array) -> Array:
         """[frequency][C][8] in reading order: [turn][step][chunk][frequency][chunk][8]."""
@@ -68,8 +73,7 @@ class Turn:
                 lines += _loads(w, "w")
             name = "smull" if first and k == 0 else "smlal"
             for pair in range(PAIRS):
-                element = pair * self.step + k
-                by = f"v{x[element // LANES]}.h[{element % LANES}]"
+                by = f"v{x[k // LANES * PAIRS + pair]}.h[{k % LANES}]"
                 weights = w[pair // self.tiles * self.chunk + k % self.chunk]
                 low, high = acc[2 * pair], acc[2 * pair + 1]
                 lines.append(f"{name} v{low}.4s, v{weights}.4h, {by}")
@@ -77,14 +81,17 @@ class Turn:
         return Lines(f"{self.step} input channels.", tuple(lines))
 
     def store(self) -> Lines:
-        pairs = zip(self.regs["acc"][::2], self.regs["acc"][1::2], strict=True)
-        return Lines("Sums.", tuple(f"stp q{a}, q{b}, [%[sums]], #32" for a, b in pairs))
+        return Lines("Sums.", tuple(_move("stp", self.regs["acc"], "sums")))
 
 
 def _loads(registers: Sequence[int], pointer: str) -> list[str]:
-    """Consecutive vectors from a pointer that moves on."""
+    return _move("ldp", registers, pointer)
+
+
+def _move(name: str, registers: Sequence[int], pointer: str) -> list[str]:
+    """Consecutive vectors at a pointer that moves on."""
     pairs = zip(registers[::2], registers[1::2], strict=True)
-    return [f"ldp q{a}, q{b}, [%[{pointer}]], #32" for a, b in pairs]
+    return [f"{name} q{a}, q{b}, [%[{pointer}]], #32" for a, b in pairs]
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ static void t_fill(void *to, int value, size_t bytes)
 #endif
 /* 1 tile x 8 output channels, 4 frequencies at a time: lanes are output channels,
  * int16 times int16 by element, int32 sums modulo 2^32. registers: x v0-v3 | acc v4-v11 | w v12-v27
- *   x      int16 [turn][step][4][1][8], input channels in steps of 8
+ *   x      int16 [turn][channels / 8][4][1][8]; 8 input channels are a step
  *   w      int16 [turn][step][2][4][4][8]
  *   sums   int32 [turn][4][1][8] */
-static void t_winograd_1x8c8_deep(
+T_OP static void t_winograd_1x8c8_deep(
     const int16_t *x, const int16_t *w, int32_t *sums, size_t turns, size_t steps)
 {
     size_t left;
@@ -229,8 +229,8 @@ static void t_winograd_1x8c8_deep(
 #endif
 /* B^T d B (Q20) of 4 x 4 pixels x 8 channels, from bytes to int16. registers: values v0-v31
  *   x      first pixel; lines are `line` bytes apart, pixels `pixel`
- *   to     int16 [turn][step][4][1][8] of 24 input channels: these 8 of one tile */
-static void t_winograd_input_2x2_1x24(
+ *   to     int16 [turn][3][4][1][8]: these channels of one tile */
+T_OP static void t_winograd_input_2x2_1x24(
     const int8_t *x, int16_t *to, ptrdiff_t line, ptrdiff_t pixel)
 {
     const ptrdiff_t column = pixel - 4 * line;
@@ -322,7 +322,7 @@ static void t_winograd_input_2x2_1x24(
  *   sums   int32 [frequency][1][8], at this tile
  *   q      per 4 channels: scaled bias[4]
  *   to     first pixel; lines are `width` pixels of `pixel` bytes apart */
-static void t_winograd_output_2x2_1_shr6_ssra(
+T_OP static void t_winograd_output_2x2_1_shr6_ssra(
     const int32_t *sums, const int32_t *q, int8_t *to, ptrdiff_t width, ptrdiff_t pixel,
     const t_finish_constants *out)
 {

@@ -219,13 +219,9 @@ def test_products_read_what_was_packed(scheme: Scheme, tiles: int) -> None:
         inputs, real = plan.inputs, op.x.shape[3]
         v = rng.integers(-500, 500, (scheme.frequencies, tiles, real))
         memory = np.zeros(plan.input_bytes // 2, np.int64)
-        per_vector = LANES * tiles * plan.turn.frequencies
         for block, start in enumerate(block_starts(real, LANES)):
-            at = block * per_vector
-            if plan.turn.step == 2 * LANES:
-                at = block // 2 * 2 * per_vector + block % 2 * LANES
             for f, tile in itertools.product(range(scheme.frequencies), range(tiles)):
-                first = plan.places[f] // 2 + tile * plan.turn.step + at
+                first = plan.places[f] // 2 + tile * LANES + block * plan.turn.vector
                 memory[first : first + LANES] = v[f, tile, start : start + LANES]
         packed = plan.packed.weights()
         assert packed.shape[1:] == (scheme.frequencies, inputs, CHANNELS)
