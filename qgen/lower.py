@@ -22,6 +22,9 @@ from qgen.plan.schedule import schedule
 from qgen.targets.cpus import CPUS, Cpu
 from qgen.targets.spec import KernelSpec, Prepared, Target
 
+ARENA_SHARE = 21
+LEAST_ROOM = 2048  # bytes
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -88,6 +91,15 @@ def parameters(op: Op) -> Iterator[tuple[str, Tensor]]:
             yield name, value
 
 
+def scratch_rooms(plan: MemoryPlan) -> list[int]:
+    """Bytes of scratch that each op may take: the arena grows by 1 / `ARENA_SHARE` at most.
+
+    `plan` is one without scratch. Where little is live there is more room.
+    """
+    most = plan.liveness_peak_bytes + plan.liveness_peak_bytes // ARENA_SHARE
+    return [max(LEAST_ROOM, most - live) for live in plan.live()]
+
+
 def lower(graph: Graph, target: Target, cpu: Cpu | None = None) -> Lowered:
     """Choose a kernel for every op and a place for every tensor.
 
@@ -101,8 +113,9 @@ def lower(graph: Graph, target: Target, cpu: Cpu | None = None) -> Lowered:
     core = core_with(cpu.model) if cpu else None
     clock = partial(kernel_cycles, core) if core else None
     steps = []
+    rooms = scratch_rooms(plan_memory(stored))
     for index, op in enumerate(stored.ops):
-        spec = target.select(op, stored.rounding, clock)
+        spec = target.select(op, stored.rounding, clock, rooms[index])
         prepared = located(op.loc, spec.prepare, op, stored.rounding)
         function = f"{stored.name}_{index:02d}_{op.name.replace('.', '_')}"
         cost = spec.predicted(op, stored.rounding)

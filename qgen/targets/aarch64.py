@@ -14,6 +14,7 @@ from qgen.targets import (
     product,
     product_mla,
     product_window,
+    winograd,
 )
 from qgen.targets.add_neon import ROWS as ADD_ROWS
 from qgen.targets.depthwise_neon import ROWS as DEPTHWISE_ROWS
@@ -31,6 +32,7 @@ ROWS = (
     *matvec.KERNELS,
     *product_mla.KERNELS,
     *product_window.KERNELS,
+    *winograd.ROWS,
     *product.KERNELS,
     *DOTS_ROWS,
     *depthwise_3x3.ROWS,

@@ -172,6 +172,7 @@ class KernelSpec:
         work: what a run executes, where that is known line by line; it then stands for `cost`.
         tile: output pixels x output channels x depth of one step, where the kernel has a tile.
         regs: vector registers, where the kernel is assembly.
+        within: the row with at most so many bytes of scratch, where it has a choice.
     """
 
     name: str
@@ -184,6 +185,7 @@ class KernelSpec:
     work: Callable[[Any, Rounding], Work] | None = None
     tile: tuple[int, int, int] | None = None
     regs: RegPlan | None = None
+    within: Callable[[int], KernelSpec] | None = None
 
     def predicted(self, op: Op, rounding: Rounding) -> float | None:
         """Instructions of one run, or None where nothing is predicted."""
@@ -226,10 +228,13 @@ class Target:
             if not implied(row.requires) <= self.features:
                 raise QgenError(f"kernel {row.name} needs more than target {self.name} has")
 
-    def select(self, op: Op, rounding: Rounding, clock: Clock | None = None) -> KernelSpec:
+    def select(
+        self, op: Op, rounding: Rounding, clock: Clock | None = None, room: int | None = None
+    ) -> KernelSpec:
         """The row for `op`: of those that take it the one predicted to need fewest instructions.
 
         With a `clock`, the one predicted to need fewest cycles, if their work is known of all.
+        `room` is what scratch a row may take that has a choice, in bytes; None for any.
 
         The first row that predicts nothing ends the search: rows behind it are its fallbacks. It
         is taken if no row before it predicts. Raises QgenError with every row's reason where no
@@ -240,6 +245,8 @@ class Target:
         for row in self.kernels:
             if row.op != op.NAME:
                 continue
+            if row.within and room is not None:
+                row = row.within(room)
             reason = row.refuses(op, rounding)
             if reason:
                 reasons.append(f"{row.name}: {reason}")

@@ -157,3 +157,10 @@ def first_layer(d: Draw) -> Style:
         "padding": d.choose((Padding.SAME, Padding.VALID, Pads(1, 1, 1, 1))),
     }
     return kernel, attributes, (d.integer(1, 2), *size, d.integer(1, 4)), d.choose(MANY)
+
+
+def residual(d: Draw) -> Style:
+    """3 x 3 windows one pixel apart, as residual blocks have them."""
+    attributes = {"padding": d.choose((Padding.SAME, Padding.SAME, Padding.VALID))}
+    shape = (d.integer(1, 2), d.integer(3, 10), d.integer(3, 10), d.choose((8, 8, 12, 16, 24)))
+    return (3, 3), attributes, shape, d.choose(MANY)

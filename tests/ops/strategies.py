@@ -36,7 +36,16 @@ from qgen.ir.ops.tanh import Tanh
 from qgen.ir.sigmoid import Method
 from qgen.ir.types import DType, QParams, Rounding, Tensor, TensorType
 from tests.ops.building import KERNELS, built, result, window
-from tests.ops.draw import Draw, first_layer, pixel, pointwise, regular, scaled, weight_values
+from tests.ops.draw import (
+    Draw,
+    first_layer,
+    pixel,
+    pointwise,
+    regular,
+    residual,
+    scaled,
+    weight_values,
+)
 from tests.ops.image_strategies import mean, pool, resize_bilinear, resize_nearest
 
 # -- linear ops ----------------------------------------------------------------------------------
@@ -76,6 +85,8 @@ def conv2d(d: Draw) -> Op:
     style = d.integer(0, 9)
     if style < 6:
         kernel, attributes, shape, channels = (pixel, pointwise, first_layer)[style // 2](d)
+    elif style == 6:
+        kernel, attributes, shape, channels = residual(d)
     else:
         usual = d.chance(0.3)
         kernel, attributes, size, c = regular(d) if usual else (*window(d, 3), d.channels())

@@ -76,6 +76,14 @@ def image() -> Op:
     )  # fmt: skip
 
 
+def narrow() -> Op:
+    """2 columns: a Winograd convolution of 2 x 2 tiles."""
+    return Conv2D(
+        x=t("x", 1, 4, 2, 24, zero=-3), w=ramp("w", 8, 3, 3, 24), b=bias(8),
+        padding=Padding.SAME, out=t("y", 1, 4, 2, 8, zero=4),
+    )  # fmt: skip
+
+
 def depthwise() -> Op:
     return DepthwiseConv2D(
         x=t("x", 1, 4, 4, 10, zero=5), w=ramp("w", 1, 3, 3, 10), b=bias(10),
@@ -133,6 +141,7 @@ SNAPSHOTS: dict[str, Callable[[], str]] = {
     "conv2d_1x1.aarch64+dotprod.c": lambda: kernel(tiled(), "aarch64+dotprod"),
     "conv2d_1x1.aarch64+i8mm.c": lambda: kernel(tiled(), "aarch64+i8mm"),
     "conv2d_3x3.portable.c": lambda: kernel(image(), "portable"),
+    "conv2d_winograd.aarch64.c": lambda: kernel(narrow(), "aarch64"),
     "depthwise_conv2d.aarch64.c": lambda: kernel(depthwise(), "aarch64"),
     "depthwise_conv2d.armv7a.c": lambda: kernel(depthwise(), "armv7a"),
     "depthwise_conv2d.portable.c": lambda: kernel(depthwise(), "portable"),

@@ -19,6 +19,7 @@ from qgen.targets.aarch64 import AARCH64
 from qgen.targets.portable import PORTABLE, broadcast_strides
 from qgen.targets.requantize_asm import Sums, requantize_lines
 from qgen.targets.spec import FEATURES, QUADS, KernelSpec, Prepared, RegPlan, Target, implied
+from qgen.targets.winograd_forms import F2
 from tests.ir.raising import raise_statements, reached
 
 
@@ -64,6 +65,7 @@ BAD: list[tuple[str, Callable[[], object]]] = [
         "kernel fast needs more than target toy has",
         lambda: machine(row("fast", requires=("neon",))),
     ),
+    (r"F\(2, 3\) does not compute a convolution", lambda: replace(F2, scale=3)),
     (r"overlaps or leaves v0\.\.v31", lambda: RegPlan({"a": (0, 1), "b": (1,)})),
     (r"overlaps or leaves v0\.\.v31", lambda: RegPlan({"a": (32,)})),
     (r"overlaps or leaves v0\.\.v31", lambda: RegPlan({"a": (0, 0)})),
