@@ -7,18 +7,19 @@ all blocks of channels there. A row alone is its own panel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from qgen.ir.linear import Linear
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.types import DType, Rounding
-from qgen.targets.dot import DotKernel, Instance, Packed, excess_table, instance, pack
+from qgen.targets.dot import DotKernel, Instance, Packed, Walk, excess_table, instance, pack
 from qgen.targets.finish import Finish, finish_values, plan_finish
+from qgen.targets.finish_top import with_top
 from qgen.targets.fold import overflow_reason
 from qgen.targets.neon import FINISH_CONSTANTS
-from qgen.targets.panel_asm import CHUNK, pack_chunk, pack_rest
+from qgen.targets.panel_asm import CHUNK, Layout, packing, unit
 from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
 
 CHANNELS = 8  # of a block where there are several rows
@@ -82,16 +83,15 @@ class Plan:
         total = 0.0
         for part in self.parts:
             total += part.cost(self.packed, self.calls)
-            if part.rows > 1:
+            if not in_place(self, part):
                 total += part.panels * PER_PACK + part.tiles * self.pack_cost(part.rows)
         return total + PER_CALL
 
     def pack_cost(self, rows: int) -> int:
         """Instructions to pack a tile of rows that follow each other."""
-        chunks, rest = divmod(self.packed.depth, CHUNK)
-        lines = len(pack_chunk(rows, self.kernel.group)) + 2
-        more = len(list(pack_rest(rows, rest, self.kernel.group)))
-        return chunks * lines + (chunks > 0) + more + 3
+        turns, rest = divmod(self.packed.depth, unit(self.kernel.layout))
+        made = packing(self.kernel.layout, rows, rest)
+        return turns * (len(made.loop) + 2) + (turns > 0) + len(made.last) + 3
 
 
 def split_rows(count: int) -> list[tuple[int, int, int]]:
@@ -105,11 +105,21 @@ def split_rows(count: int) -> list[tuple[int, int, int]]:
     return found
 
 
+def in_place(plan: Plan, part: Part) -> bool:
+    """Rows that follow each other are their own panel: single ones, and those of one chunk."""
+    return part.rows == 1 or (plan.kernel.layout.direct and plan.packed.depth == CHUNK)
+
+
 def make_plan(
-    kernel: DotKernel, op: Linear, rounding: Rounding, order: Sequence[int], count: int
+    kernel: DotKernel,
+    op: Linear,
+    rounding: Rounding,
+    order: Sequence[int],
+    count: int,
+    walk: Walk | None = None,
 ) -> Plan:
     """The cheapest plan for `count` rows in the given order of products."""
-    finish = plan_finish(op, op.rounding(rounding))
+    finish = with_top(plan_finish(op, op.rounding(rounding)))
     heights = split_rows(count)
     widths = (CHANNELS,) if heights[0][0] > 1 else kernel.alone
     plans = []
@@ -119,10 +129,12 @@ def make_plan(
         packed = pack(kernel, op, finish, width, order)
         parts = []
         for rows, first, tiles in heights:
-            most = max(scratch_bytes(op, PANEL_BYTES, PANEL_SHARE) // (rows * packed.depth), 1)
-            # A row alone is not packed.
-            at_once = tiles if rows == 1 else balanced(tiles, most)
-            parts.append(Part(instance(kernel, packed, finish, rows), first, tiles, at_once))
+            size = kernel.layout.bytes(rows, packed.depth)
+            most = max(scratch_bytes(op, PANEL_BYTES, PANEL_SHARE) // size, 1)
+            # A row alone is not packed, nor are pixels of lines.
+            at_once = tiles if rows == 1 or walk else balanced(tiles, most)
+            made = instance(kernel, packed, finish, rows, walk)
+            parts.append(Part(made, first, tiles, at_once))
         plans.append(Plan(kernel, op, finish, packed, tuple(parts)))
     return min(plans, key=Plan.cost)
 
@@ -138,18 +150,21 @@ def balanced(count: int, most: int) -> int:
     return -(-count // pieces)
 
 
-def pack_rows(kernel: DotKernel, rows: int, depth: int) -> Helper:
+def pack_rows(layout: Layout, rows: int, depth: int) -> Helper:
     """Packing of rows that follow each other."""
-    chunks, rest = divmod(depth, CHUNK)
-    traits = [*(["loop"] if chunks else []), *([f"k{rest}"] if rest else [])]
-    name = "_".join([f"pack_{rows}x{kernel.group}", *traits])
-    registers = [f'"v{r}"' for r in range(rows)]
+    turns, rest = divmod(depth, unit(layout))
+    made = packing(layout, rows, rest)
+    traits = [*(["loop"] if turns else []), *([f"k{rest}"] if rest else [])]
+    name = "_".join([f"pack_{rows}x{layout.group}", *traits])
+    registers = [f'"v{r}"' for r in made.registers]
     values = {
         "rows": rows,
+        "unit": made.unit,
         "rest": rest,
-        "loop": chunks > 0,
-        "chunk": pack_chunk(rows, kernel.group),
-        "last": list(pack_rest(rows, rest, kernel.group)),
+        "over": made.over,
+        "loop": made.loop if turns else [],
+        "last": made.last,
+        "direct": layout.direct,
         "clobbers": [*registers, '"cc"', '"memory"'],
     }
     return Helper(name, "helpers/pack_rows.c.j2", values)
@@ -175,12 +190,13 @@ def part_values(plan: Plan, part: Part) -> dict[str, Any]:
         "tiles": part.tiles,
         "chunk": part.at_once,
         "row": step,
-        "chunks": f", {step // CHUNK}" if step >= CHUNK else "",
+        "turns": f", {turns}" if (turns := step // unit(plan.kernel.layout)) else "",
         "x": part.first * step,
         "y": f"{y} + {offset}" if offset else y,
         "stride": plan.op.channels,
         "blocks": packed.blocks,
         "steps": f", {tile.steps}" if tile.steps else "",
+        "moves": "",
         "excess": f"e{part.rows}" if packed.excess else "",
         "overlap": overlap if packed.overlap else None,
         "pack": "",
@@ -219,7 +235,9 @@ def notes(plan: Plan) -> tuple[str, ...]:
 
 def _rows_plan(kernel: DotKernel, op: Linear, rounding: Rounding) -> Plan:
     depth = op.weight_matrix().shape[0]
-    return make_plan(kernel, op, rounding, range(depth), op.out.type.elements // op.channels)
+    plan = make_plan(kernel, op, rounding, range(depth), op.out.type.elements // op.channels)
+    parts = (replace(p, at_once=p.tiles) if in_place(plan, p) else p for p in plan.parts)
+    return replace(plan, parts=tuple(parts))
 
 
 def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared:
@@ -229,11 +247,11 @@ def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared
     scratch = 0
     for part in plan.parts:
         values = part_values(plan, part)
-        if part.rows > 1:
-            packing = pack_rows(kernel, part.rows, depth)
-            values["pack"] = packing.name
-            helpers.append(packing)
-            scratch = max(scratch, part.at_once * part.rows * depth)
+        if not in_place(plan, part):
+            made = pack_rows(kernel.layout, part.rows, depth)
+            values["pack"] = made.name
+            helpers.append(made)
+            scratch = max(scratch, part.at_once * kernel.layout.bytes(part.rows, depth))
         helpers.append(part.kernel.helper)
         parts.append(values)
     return Prepared(

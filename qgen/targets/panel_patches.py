@@ -20,6 +20,7 @@ from qgen.targets.panel import (
     ROWS,
     Plan,
     constants,
+    in_place,
     make_plan,
     notes,
     pack_rows,
@@ -44,13 +45,12 @@ def _parts(plan: Plan, kernel: DotKernel) -> tuple[list[dict[str, Any]], list[He
     parts, helpers, copied, panel = [], [], 0, 0
     for part in plan.parts:
         values = part_values(plan, part)
-        size = part.at_once * part.rows * depth
-        copied = max(copied, size)
-        if part.rows > 1:
-            packing = pack_rows(kernel, part.rows, depth)
-            helpers.append(packing)
-            values |= {"pack": packing.name, "arguments": f"{depth}{values['chunks']}"}
-            panel = max(panel, size)
+        copied = max(copied, part.at_once * part.rows * depth)
+        if not in_place(plan, part):
+            made = pack_rows(kernel.layout, part.rows, depth)
+            helpers.append(made)
+            values |= {"pack": made.name, "arguments": f"{depth}{values['turns']}"}
+            panel = max(panel, part.at_once * kernel.layout.bytes(part.rows, depth))
         helpers.append(part.kernel.helper)
         parts.append(values)
     return parts, helpers, copied, panel

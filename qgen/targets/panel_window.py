@@ -4,7 +4,8 @@ Lines of the image are copied with their padding, for a band of output rows at a
 pixels are alike: no window is at an edge any more. From these lines (or from the image itself where
 it needs neither padding nor a flip) windows become panels in one of three ways:
 
-- runs: a window's lines are whole chunks of 16 bytes, which LD1 and ST4 pack as they are;
+- runs: a window's lines are whole chunks of 16 bytes, which LD1 and ST4 pack as they are (where
+  rows need not be interleaved, `panel_planes.py` does without panels);
 - pixels: lines of at most 16 bytes, as in first layers; TBL puts a window together in registers;
 - patches: anything else is copied window by window, then packed like the rows of a matrix.
 """
@@ -171,7 +172,7 @@ def _lines_plan(
 
 def _pack_lines(kernel: DotKernel, op: Conv2D, rows: int, depth: int) -> tuple[Helper, float]:
     """Packing of runs, and instructions per tile."""
-    chunk = pack_chunk(rows, kernel.group)
+    chunk = pack_chunk(rows)
     values = {"rows": rows, "chunk": chunk, "clobbers": _clobbers(range(rows))}
     name = f"pack_lines_{rows}x{kernel.group}"
     each = (len(chunk) + 2) * depth // CHUNK + 5 * op.window.h.kernel + 5
@@ -182,7 +183,7 @@ def _pack_pixels(kernel: DotKernel, op: Conv2D, rows: int, depth: int) -> tuple[
     """Packing of pixels, and instructions per tile."""
     lines, run = op.window.h.kernel, run_bytes(op)
     products = lines * run
-    made = pack_pixels(rows, depth, kernel.group, lines)
+    made = pack_pixels(kernel.layout, rows, depth, lines)
     order = [k // run * CHUNK + k % run if k < products else 255 for k in range(made.outputs * 16)]
     values = {
         "rows": rows,
@@ -191,11 +192,12 @@ def _pack_pixels(kernel: DotKernel, op: Conv2D, rows: int, depth: int) -> tuple[
         "order": order,
         "table": made.table,
         "body": made.body,
-        "bytes": rows * depth,
+        "bytes": kernel.layout.bytes(rows, depth),
+        "direct": kernel.layout.direct,
         "lines_out": "".join(f', [line{i}] "+&r"(line{i})' for i in range(lines)),
         "clobbers": _clobbers(made.registers),
     }
-    name = f"pack_pixels_{rows}x{kernel.group}_{lines}x{run}"
+    name = f"pack_pixels_{rows}x{kernel.layout.group}_{lines}x{run}"
     return Helper(name, "helpers/pack_pixels.c.j2", values), len(made.body) + 3
 
 
@@ -245,7 +247,7 @@ class Way:
         for part in plan.parts:
             packing, _ = self.packing(kernel, op, part.rows, depth)
             helpers += [packing, part.kernel.helper]
-            panel = max(panel, part.at_once * part.rows * depth)
+            panel = max(panel, part.at_once * kernel.layout.bytes(part.rows, depth))
             parts.append(
                 part_values(plan, part)
                 | {
@@ -305,6 +307,7 @@ def window_values(op: Conv2D, image: Image, panel_at: int) -> dict[str, Any]:
 
 def rows(kernel: DotKernel) -> tuple[KernelSpec, ...]:
     """Rows of a kernel for a target's table: runs and pixels."""
+    ways = (Way("runs", pixels=False), Way("pixels", pixels=True))
     return tuple(
         KernelSpec(
             name=f"qs8_conv2d__{kernel.name}_{ROWS[0]}x{CHANNELS}_{way.name}",
@@ -317,5 +320,5 @@ def rows(kernel: DotKernel) -> tuple[KernelSpec, ...]:
             tile=(ROWS[0], CHANNELS, CHUNK * 2),
             regs=kernel.registers(ROWS[0], CHANNELS),
         )
-        for way in (Way("runs", pixels=False), Way("pixels", pixels=True))
+        for way in (ways[1:] if kernel.layout.direct else ways)
     )
