@@ -70,13 +70,20 @@ def _multiply(regs: RegPlan, tile: Tile, weights: Sequence[int], group: int) -> 
 
 
 def again(regs: RegPlan, tile: Tile) -> list[str]:
-    """One group whose offset is in `first`, with weights of its own."""
+    """One group whose offset is in `first`, with weights of its own.
+
+    Loads of whole registers have it in lane 0, and go beyond the panel. Rows of a single chunk may
+    be the tensor itself, behind which nothing may be read.
+    """
     a, w = regs["a"][: tile.rows], regs["w"][: tile.channels // 4]
-    lines = ["add %[first], %[first], %[a]"] if tile.rows > 1 else []
-    lines += [
-        f"ldr s{r}, [%[first], #{CHUNK * row}]" if tile.rows > 1 else f"ldr s{r}, [%[a], %[first]]"
-        for row, r in enumerate(a)
-    ]
+    if tile.rows == 1:
+        lines = [f"ldr s{a[0]}, [%[a], %[first]]"]
+    else:
+        lines = ["add %[first], %[first], %[a]"]
+        if tile.depth == CHUNK:
+            lines += [f"ldr s{r}, [%[first], #{CHUNK * row}]" for row, r in enumerate(a)]
+        else:
+            lines += load(a, "first")
     return [*lines, *load(w, "x"), *_multiply(regs, tile, w, 0)]
 
 

@@ -110,6 +110,13 @@ def in_place(plan: Plan, part: Part) -> bool:
     return part.rows == 1 or (plan.kernel.layout.direct and plan.packed.depth == CHUNK)
 
 
+def panel_bytes(plan: Plan, part: Part) -> int:
+    """Size of a part's panel, with what is read behind it."""
+    layout, packed = plan.kernel.layout, plan.packed
+    behind = layout.behind(bool(packed.excess))
+    return part.at_once * layout.bytes(part.rows, packed.depth) + behind
+
+
 def make_plan(
     kernel: DotKernel,
     op: Linear,
@@ -251,7 +258,7 @@ def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared
             made = pack_rows(kernel.layout, part.rows, depth)
             values["pack"] = made.name
             helpers.append(made)
-            scratch = max(scratch, part.at_once * kernel.layout.bytes(part.rows, depth))
+            scratch = max(scratch, panel_bytes(plan, part))
         helpers.append(part.kernel.helper)
         parts.append(values)
     return Prepared(

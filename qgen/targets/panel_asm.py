@@ -49,6 +49,10 @@ class Layout:
     def direct(self) -> bool:
         return self.group == CHUNK
 
+    def behind(self, excess: bool) -> int:
+        """Bytes behind a panel that kernels read if they multiply some groups again."""
+        return CHUNK if self.direct and excess else 0
+
     def bytes(self, rows: int, depth: int) -> int:
         """Size of a tile's panel of rows of `depth` bytes."""
         return rows * (-(-depth // CHUNK) * CHUNK if self.direct and rows > 1 else depth)

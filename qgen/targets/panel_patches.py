@@ -24,6 +24,7 @@ from qgen.targets.panel import (
     make_plan,
     notes,
     pack_rows,
+    panel_bytes,
     part_values,
     refuses,
 )
@@ -50,7 +51,7 @@ def _parts(plan: Plan, kernel: DotKernel) -> tuple[list[dict[str, Any]], list[He
             made = pack_rows(kernel.layout, part.rows, depth)
             helpers.append(made)
             values |= {"pack": made.name, "arguments": f"{depth}{values['turns']}"}
-            panel = max(panel, part.at_once * kernel.layout.bytes(part.rows, depth))
+            panel = max(panel, panel_bytes(plan, part))
         helpers.append(part.kernel.helper)
         parts.append(values)
     return parts, helpers, copied, panel

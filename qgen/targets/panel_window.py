@@ -31,6 +31,7 @@ from qgen.targets.panel import (
     constants,
     make_plan,
     notes,
+    panel_bytes,
     part_values,
     refuses,
     scratch_bytes,
@@ -247,7 +248,7 @@ class Way:
         for part in plan.parts:
             packing, _ = self.packing(kernel, op, part.rows, depth)
             helpers += [packing, part.kernel.helper]
-            panel = max(panel, part.at_once * kernel.layout.bytes(part.rows, depth))
+            panel = max(panel, panel_bytes(plan, part))
             parts.append(
                 part_values(plan, part)
                 | {
@@ -260,9 +261,10 @@ class Way:
             )
         # Behind the lines what TBL's loads read too much, behind the panel what ST4 writes so.
         panel_at = image.bytes + (CHUNK if self.pixels else 0)
+        too_much = CHUNK * QUAD if self.pixels and not kernel.layout.direct else 0
         return Prepared(
             constants=constants(plan),
-            scratch=panel_at + panel + (CHUNK * QUAD if self.pixels else 0),
+            scratch=panel_at + panel + too_much,
             helpers=tuple(helpers),
             vars=window_values(op, image, panel_at)
             | {

@@ -22,7 +22,7 @@ from qgen.targets.blocks import block_starts
 from qgen.targets.dot import DotKernel, excess_table, instance, pack, split
 from qgen.targets.finish import plan_finish
 from qgen.targets.panel import balanced, split_rows
-from qgen.targets.panel_asm import position
+from qgen.targets.panel_asm import CHUNK, DIRECT, PAIRED, Layout
 from qgen.verify.compare import verify_lowered
 from tests.ops.draw import Draw
 
@@ -114,7 +114,7 @@ def test_every_way_is_taken(target: str) -> None:
     instances = [tuple(h.split("_")) for h in helpers if h.startswith(("sdot_", "smmla_"))]
     for tile, wide in itertools.product(("8x8", "4x8", "1x8"), (True, False)):
         assert any(tile in i and ("wide" in i) == wide for i in instances), (tile, wide)
-    for trait in ("left", "single", "once", "ssra", "unsigned", "low", "high", "flip", "loop"):
+    for trait in ("left", "single", "once", "ssra", "unsigned", "low", "high", "flip", "loop", "top"):
         assert any(trait in i for i in instances), trait
 
 
@@ -154,19 +154,33 @@ def test_weights_are_split_into_int8() -> None:
     assert len(split(np.zeros((4, 1)))) == 1
 
 
-@pytest.mark.parametrize("group", [4, 8])
 @pytest.mark.parametrize("rows", [1, 4, 8])
-def test_a_panel_is_what_st4_makes_of_it(rows: int, group: int) -> None:
+def test_a_paired_panel_is_what_st4_makes_of_it(rows: int) -> None:
+    group = PAIRED.group
     for depth in range(group, 65, group):
         at = {
-            (k, row): position(k, row, rows, depth, group)
+            (k, row): PAIRED.position(k, row, rows, depth)
             for k, row in itertools.product(range(depth), range(rows))
         }
-        assert sorted(at.values()) == list(range(rows * depth))
+        assert sorted(at.values()) == list(range(PAIRED.bytes(rows, depth)))
         for (k, row), place in at.items():
             if rows > 1 and k % group == 0 and row % 4 < 3:
                 # ST4 puts elements of four registers side by side.
                 assert at[k, row + 1] == place + group
+
+
+@pytest.mark.parametrize("rows", [1, 4, 8])
+def test_a_direct_panel_has_rows_side_by_side(rows: int) -> None:
+    for depth in range(4, 69, 4):
+        at = {
+            (k, row): DIRECT.position(k, row, rows, depth)
+            for k, row in itertools.product(range(depth), range(rows))
+        }
+        assert len(set(at.values())) == len(at)
+        assert max(at.values()) < DIRECT.bytes(rows, depth) <= rows * (depth + CHUNK - 1)
+        for (k, row), place in at.items():
+            if rows > 1:
+                assert place == k // CHUNK * CHUNK * rows + row * CHUNK + k % CHUNK
 
 
 @pytest.mark.parametrize("rows", [1, 4, 8])
@@ -183,10 +197,11 @@ def test_offsets_of_what_is_multiplied_again(kernel: DotKernel, rows: int) -> No
         assert table.shape[1] == 16 + 8 * kernel.group
         for entry, (group, weights) in zip(table, packed.excess, strict=True):
             first, second = entry[:16].copy().view("<i4")[:2].tolist()
-            end = rows * packed.depth
+            layout: Layout = kernel.layout
+            end = layout.bytes(rows, packed.depth)
             k = group * kernel.group
-            assert first + end == position(k, 0, rows, packed.depth, kernel.group)
-            other = position(k, min(4, rows - 1), rows, packed.depth, kernel.group)
+            assert first + end == layout.position(k, 0, rows, packed.depth)
+            other = layout.position(k, min(4, rows - 1), rows, packed.depth)
             assert second + end == other < end
             assert np.array_equal(entry[16:], weights.reshape(-1))
 
