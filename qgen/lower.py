@@ -12,6 +12,7 @@ from qgen.asm.cores import Core, core_with
 from qgen.ir.graph import Graph
 from qgen.ir.op import Op
 from qgen.ir.types import Array, Tensor, located
+from qgen.passes.dead_last import dead_last
 from qgen.passes.legalize import legalize
 from qgen.passes.prune import Kept, prune
 from qgen.passes.storage import as_stored, signed_storage
@@ -95,6 +96,8 @@ def lower(graph: Graph, target: Target, cpu: Cpu | None = None) -> Lowered:
     """
     model = legalize(graph)
     pruned = prune(model, target.granule)
+    if target.granule > 1:
+        pruned = dead_last(pruned)
     stored = schedule(signed_storage(pruned.graph))
     steps = []
     for index, op in enumerate(stored.ops):

@@ -56,12 +56,16 @@ class Walk:
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows by channels of one instance; `depth` bytes per row, a multiple of the group."""
+    """Rows by channels of one instance; `depth` bytes per row, a multiple of the group.
+
+    `half`: the second half of the channels has no weights, and is not multiplied.
+    """
 
     rows: int
     channels: int
     depth: int
     walk: Walk | None = None
+    half: bool = False
 
     @property
     def unrolled(self) -> int:
@@ -97,6 +101,7 @@ class DotKernel:
         store: lines for (registers of results, tile, free registers).
         alone: widths of the blocks of tiles of one row, if there are no others; widest first.
         wide_ends: ends that need a third vector of parameters fit the registers.
+        halves: it leaves out the second half of a tile's channels (`Tile.half`).
     """
 
     mnemonic: str
@@ -111,6 +116,8 @@ class DotKernel:
     store: Callable[[Sequence[int], Tile, Sequence[int]], list[str]]
     alone: tuple[int, ...] = (8,)
     wide_ends: bool = True
+
+    halves: bool = False
 
     def refuses(self, op: Linear, rounding: Rounding) -> str:
         """Why no kernel of this kind takes an op, or an empty string."""
@@ -133,6 +140,7 @@ class Packed:
         channels: width of a block.
         blocks: without the overlapping one.
         count: channels of the op.
+        half: the last block has no weights in its second half, as dead channels are last.
     """
 
     weights: Array
@@ -142,6 +150,7 @@ class Packed:
     channels: int
     blocks: int
     count: int
+    half: bool
 
     @property
     def overlap(self) -> bool:
@@ -205,6 +214,9 @@ def pack(
         channels=channels,
         blocks=op.channels // channels,
         count=op.channels,
+        half=kernel.halves
+        and op.channels > op.channels % channels == 0
+        and not centered[:, -(channels // 2) :].any(),
     )
 
 
@@ -247,10 +259,16 @@ class Instance:
 
 
 def instance(
-    kernel: DotKernel, packed: Packed, finish: Finish, rows: int, walk: Walk | None = None
+    kernel: DotKernel,
+    packed: Packed,
+    finish: Finish,
+    rows: int,
+    walk: Walk | None = None,
+    *,
+    half: bool = False,
 ) -> Instance:
-    """The kernel of `rows` rows that an op needs."""
-    tile = Tile(rows, packed.channels, packed.depth, walk)
+    """The kernel of `rows` rows that an op needs; or that of the last block, if it is `half`."""
+    tile = Tile(rows, packed.channels, packed.depth, walk, half)
     regs = kernel.registers(rows, tile.channels)
     # Vectors of a block's parameters: those of the bias are repeated until they fill four.
     each = kernel.lanes(np.zeros(tile.channels)).size // 4
@@ -269,6 +287,7 @@ def instance(
         *(ways if tile.steps else []),
         *([f"k{sum(tile.tails)}"] if tile.tails else []),
         *(["wide"] if packed.excess else []),
+        *(["half"] if half else []),
         *finish.traits,
     )
     values = {

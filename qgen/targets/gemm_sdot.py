@@ -62,9 +62,10 @@ def _rows(regs: RegPlan, tile: Tile, count: int, step: str) -> list[str]:
 
 def _multiply(regs: RegPlan, tile: Tile, weights: Sequence[int], group: int) -> list[str]:
     """One group of products of all sums: a lane of each row's register."""
+    used = weights[: len(weights) // 2] if tile.half else weights
     return [
         f"sdot v{regs['acc'][row * len(weights) + vector]}.4s, v{w}.16b, v{a}.4b[{group}]"
-        for vector, w in enumerate(weights)
+        for vector, w in enumerate(used)
         for row, a in enumerate(regs["a"][: tile.rows])
     ]
 
@@ -80,7 +81,7 @@ def again(regs: RegPlan, tile: Tile) -> list[str]:
         lines = [f"ldr s{a[0]}, [%[a], %[first]]"]
     else:
         lines = ["add %[first], %[first], %[a]"]
-        if tile.depth == CHUNK:
+        if CHUNK // 2 < tile.depth <= CHUNK:
             lines += [f"ldr s{r}, [%[first], #{CHUNK * row}]" for row, r in enumerate(a)]
         else:
             lines += load(a, "first")
@@ -114,4 +115,5 @@ KERNEL = DotKernel(
     lanes=lanes,
     store=store,
     alone=(32, 16, 8),
+    halves=True,
 )

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from qgen.ir.linear import Linear
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.types import DType, Rounding
@@ -38,12 +40,14 @@ class Part:
 
     Attributes:
         kernel: its instance.
+        half: the instance of the last block, if that is half empty.
         first: number of the first row.
         tiles: how many there are.
         at_once: tiles of a panel.
     """
 
     kernel: Instance
+    half: Instance | None
     first: int
     tiles: int
     at_once: int
@@ -53,6 +57,10 @@ class Part:
         return self.kernel.tile.rows
 
     @property
+    def helpers(self) -> list[Helper]:
+        return [k.helper for k in (self.kernel, self.half) if k]
+
+    @property
     def panels(self) -> int:
         return -(-self.tiles // self.at_once)
 
@@ -60,7 +68,11 @@ class Part:
         """Instructions of `calls` calls per panel, without packing."""
         # What a call does once per block is in the cost of the first panel.
         more = (self.panels - 1) * self.kernel.cost(packed, 0)
-        return self.kernel.cost(packed, self.tiles) + more + self.panels * calls * PER_CALL
+        total = self.kernel.cost(packed, self.tiles) + more + self.panels * calls * PER_CALL
+        if self.half:
+            less = self.kernel.cost(packed, self.tiles) - self.half.cost(packed, self.tiles)
+            total -= less / len(packed.parameters)
+        return total
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ class Plan:
     @property
     def calls(self) -> int:
         """Calls of kernels for one panel."""
-        return 1 + self.packed.overlap
+        return 1 + (self.packed.overlap or self.packed.half)
 
     def cost(self) -> float:
         """Instructions of a run."""
@@ -107,7 +119,8 @@ def split_rows(count: int) -> list[tuple[int, int, int]]:
 
 def in_place(plan: Plan, part: Part) -> bool:
     """Rows that follow each other are their own panel: single ones, and those of one chunk."""
-    return part.rows == 1 or (plan.kernel.layout.direct and plan.packed.depth == CHUNK)
+    one = plan.op.weight_matrix().shape[0] == CHUNK
+    return part.rows == 1 or (plan.kernel.layout.direct and one)
 
 
 def panel_bytes(plan: Plan, part: Part) -> int:
@@ -141,7 +154,8 @@ def make_plan(
             # A row alone is not packed, nor are pixels of lines.
             at_once = tiles if rows == 1 or walk else balanced(tiles, most)
             made = instance(kernel, packed, finish, rows, walk)
-            parts.append(Part(made, first, tiles, at_once))
+            half = instance(kernel, packed, finish, rows, walk, half=True) if packed.half else None
+            parts.append(Part(made, half, first, tiles, at_once))
         plans.append(Plan(kernel, op, finish, packed, tuple(parts)))
     return min(plans, key=Plan.cost)
 
@@ -182,10 +196,13 @@ def part_values(plan: Plan, part: Part) -> dict[str, Any]:
     packed, tile = plan.packed, part.kernel.tile
     step = packed.depth
     entry = 16 + packed.channels * plan.kernel.group
-    mine = int(packed.parameters[: packed.blocks, -4].sum()) if packed.excess else 0
-    overlap = {
-        "weights": packed.blocks * packed.depth * packed.channels,
-        "words": packed.blocks * packed.parameters.shape[1],
+    # Blocks of one call; the last one alone, which overlaps its neighbour or is half empty.
+    blocks = packed.blocks - packed.half
+    mine = int(packed.parameters[:blocks, -4].sum()) if packed.excess else 0
+    last = {
+        "kernel": (part.half or part.kernel).helper.name,
+        "weights": blocks * packed.depth * packed.channels,
+        "words": blocks * packed.parameters.shape[1],
         "channel": plan.op.channels - packed.channels,
         "excess": mine * entry,
     }
@@ -201,11 +218,11 @@ def part_values(plan: Plan, part: Part) -> dict[str, Any]:
         "x": part.first * step,
         "y": f"{y} + {offset}" if offset else y,
         "stride": plan.op.channels,
-        "blocks": packed.blocks,
+        "blocks": blocks,
         "steps": f", {tile.steps}" if tile.steps else "",
         "moves": "",
         "excess": f"e{part.rows}" if packed.excess else "",
-        "overlap": overlap if packed.overlap else None,
+        "last": last if packed.overlap or packed.half else None,
         "pack": "",
     }
 
@@ -240,16 +257,29 @@ def notes(plan: Plan) -> tuple[str, ...]:
 # -- rows that follow each other -----------------------------------------------------------------
 
 
+def _used(kernel: DotKernel, op: Linear, count: int) -> int:
+    """Products of a sum: without groups of zero weights at the end of rows of one chunk.
+
+    Rows are tiles as they are then, and their size stays what it is.
+    """
+    weights = op.weight_matrix()
+    depth = len(weights)
+    if not kernel.layout.direct or depth != CHUNK or any(r == 1 for r, _, _ in split_rows(count)):
+        return depth
+    used = np.flatnonzero(weights.any(axis=1)).max(initial=0) + 1
+    return max(int(-(-used // kernel.group) * kernel.group), CHUNK // 2 + kernel.group)
+
+
 def _rows_plan(kernel: DotKernel, op: Linear, rounding: Rounding) -> Plan:
-    depth = op.weight_matrix().shape[0]
-    plan = make_plan(kernel, op, rounding, range(depth), op.out.type.elements // op.channels)
+    count = op.out.type.elements // op.channels
+    plan = make_plan(kernel, op, rounding, range(_used(kernel, op, count)), count)
     parts = (replace(p, at_once=p.tiles) if in_place(plan, p) else p for p in plan.parts)
     return replace(plan, parts=tuple(parts))
 
 
 def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared:
     plan = _rows_plan(kernel, op, rounding)
-    depth = plan.packed.depth
+    depth = op.weight_matrix().shape[0]
     helpers, parts = [FINISH_CONSTANTS], []
     scratch = 0
     for part in plan.parts:
@@ -259,7 +289,7 @@ def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared
             values["pack"] = made.name
             helpers.append(made)
             scratch = max(scratch, panel_bytes(plan, part))
-        helpers.append(part.kernel.helper)
+        helpers += part.helpers
         parts.append(values)
     return Prepared(
         constants=constants(plan),

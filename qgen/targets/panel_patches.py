@@ -52,7 +52,7 @@ def _parts(plan: Plan, kernel: DotKernel) -> tuple[list[dict[str, Any]], list[He
             helpers.append(made)
             values |= {"pack": made.name, "arguments": f"{depth}{values['turns']}"}
             panel = max(panel, panel_bytes(plan, part))
-        helpers.append(part.kernel.helper)
+        helpers += part.helpers
         parts.append(values)
     return parts, helpers, copied, panel
 

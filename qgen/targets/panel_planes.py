@@ -197,7 +197,7 @@ def _prepare(kernel: DotKernel, op: Conv2D, rounding: Rounding) -> Prepared:
             FINISH_CONSTANTS,
             *([FILL] if win.padded else []),
             COPY,
-            *(part.kernel.helper for part in plan.parts),
+            *(helper for part in plan.parts for helper in part.helpers),
         ),
         vars={
             "end": finish_values(plan.finish, op),

@@ -247,7 +247,7 @@ class Way:
         helpers, parts, panel = [FINISH_CONSTANTS, *line_helpers(image)], [], 0
         for part in plan.parts:
             packing, _ = self.packing(kernel, op, part.rows, depth)
-            helpers += [packing, part.kernel.helper]
+            helpers += [packing, *part.helpers]
             panel = max(panel, panel_bytes(plan, part))
             parts.append(
                 part_values(plan, part)
