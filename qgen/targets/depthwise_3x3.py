@@ -105,7 +105,24 @@ def _columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
     packed = np.zeros((len(starts), len(order), 2, lanes, 4), np.int8)
     for below in range(2):
         packed[:, :, below, :, below : below + TALL] = columns.transpose(2, 0, 3, 1)
-    return Group(tuple(starts), Pattern(tuple(order)), packed, 0)
+    pattern = Pattern(tuple(order), vectors=_vectors(taps, columns))
+    return Group(tuple(starts), pattern, packed, 0)
+
+
+def _vectors(taps: Array, columns: Array) -> tuple[int, ...]:
+    """Vectors of four channels with weights, for a program of the whole op; see `Pattern`.
+
+    Args:
+        taps: [9, channels] of the op.
+        columns: [rows of weights, 3, blocks, lanes] of a group.
+    """
+    rows, _, blocks, lanes = columns.shape
+    if blocks * lanes < taps.shape[1]:
+        # One program more for what few blocks save.
+        return ()
+    found = columns.reshape(rows, TALL, blocks, lanes // 4, 4).any(axis=(1, 2, 4))
+    masks = (found << np.arange(lanes // 4)).sum(axis=1)
+    return () if found.all() else tuple(masks.tolist())
 
 
 SMULL = Kind(

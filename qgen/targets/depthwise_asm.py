@@ -30,16 +30,20 @@ class Pattern:
         order: tap of each row of weights, column by column: 3 * kx + ky; or kx alone where a row
             holds a column of taps. One comes twice where a weight leaves int8.
         runs: taps that share an int16 lane, one run after the other; empty without such lanes.
+        vectors: per row of weights, which vectors of four channels have any, as a mask of bits;
+            empty where all have.
     """
 
     order: tuple[int, ...]
     runs: tuple[int, ...] = ()
+    vectors: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         twice = "".join(str(t) for i, t in enumerate(self.order) if t in self.order[:i])
         runs = ["r" + "".join(f"{n:x}" for n in self.runs)] if self.runs else []
-        return "_".join([*runs, *(["x" + twice] if twice else [])])
+        some = ["v" + "".join(f"{n:x}" for n in self.vectors)] if self.vectors else []
+        return "_".join([*runs, *(["x" + twice] if twice else []), *some])
 
     @property
     def starts(self) -> frozenset[int]:
