@@ -19,6 +19,7 @@ from qgen.targets import portable
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.depthwise_asm import TALL, Form, Pattern, Program
 from qgen.targets.depthwise_neon import folded_bias, groups, split, stored_zero
+from qgen.targets.depthwise_sdot2_asm import Sdot2Program
 from qgen.targets.depthwise_sdot_asm import SdotProgram
 from qgen.targets.depthwise_smull_asm import SmullProgram
 from qgen.targets.finish import Finish, finish_values, plan_finish
@@ -97,29 +98,36 @@ def _runs_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
     return Group(tuple(starts), pattern, packed, reach)
 
 
+def _columns(taps: Array, starts: Sequence[int], lanes: int) -> tuple[tuple[int, ...], Array]:
+    """Columns of taps [row of weights][3][block][lane], and which; one comes twice where a weight
+    leaves int8."""
+    order, found = split(_chosen(taps, starts, lanes).reshape(TALL, -1))
+    return tuple(order), found.reshape(len(order), TALL, len(starts), lanes)
+
+
 def _columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
-    """Columns as [upper, lower][lane][4]; one comes twice where a weight leaves int8."""
-    chosen = _chosen(taps, starts, lanes)
-    order, found = split(chosen.reshape(TALL, -1))
-    columns = found.reshape(len(order), TALL, len(starts), lanes)
+    """Columns as [upper, lower][lane][4]."""
+    order, columns = _columns(taps, starts, lanes)
     packed = np.zeros((len(starts), len(order), 2, lanes, 4), np.int8)
     for below in range(2):
         packed[:, :, below, :, below : below + TALL] = columns.transpose(2, 0, 3, 1)
-    pattern = Pattern(tuple(order), vectors=_vectors(taps, columns))
+    # Programs are many: a few blocks of an op are not worth one of their own.
+    whole = len(starts) * lanes >= taps.shape[1]
+    pattern = Pattern(order, vectors=_vectors(columns) if whole else ())
     return Group(tuple(starts), pattern, packed, 0)
 
 
-def _vectors(taps: Array, columns: Array) -> tuple[int, ...]:
-    """Vectors of four channels with weights, for a program of the whole op; see `Pattern`.
+def _single_columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
+    """Columns as [lane][4]."""
+    order, columns = _columns(taps, starts, lanes)
+    packed = np.zeros((len(starts), len(order), lanes, 4), np.int8)
+    packed[..., :TALL] = columns.transpose(2, 0, 3, 1)
+    return Group(tuple(starts), Pattern(order, vectors=_vectors(columns)), packed, 0)
 
-    Args:
-        taps: [9, channels] of the op.
-        columns: [rows of weights, 3, blocks, lanes] of a group.
-    """
+
+def _vectors(columns: Array) -> tuple[int, ...]:
+    """Vectors of four channels that have weights, as `Pattern` wants them."""
     rows, _, blocks, lanes = columns.shape
-    if blocks * lanes < taps.shape[1]:
-        # One program more for what few blocks save.
-        return ()
     found = columns.reshape(rows, TALL, blocks, lanes // 4, 4).any(axis=(1, 2, 4))
     masks = (found << np.arange(lanes // 4)).sum(axis=1)
     return () if found.all() else tuple(masks.tolist())
@@ -139,6 +147,13 @@ SDOT = Kind(
     price=lambda g: len(g.starts) * len(g.pattern.order),
     strides=(1,),
     any_rows=False,
+)
+SDOT2 = Kind(
+    program=Sdot2Program,
+    group=_single_columns_of_taps,
+    price=lambda g: len(g.starts) * len(g.pattern.order),
+    strides=(2,),
+    any_rows=True,
 )
 
 
@@ -303,7 +318,7 @@ def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> float:
 
 def _row(kind: Kind, name: str, requires: frozenset[str]) -> KernelSpec:
     return KernelSpec(
-        name=f"qs8_depthwise_conv2d__{name}_3x3",
+        name=f"qs8_depthwise_conv2d__{name}",
         op="depthwise_conv2d",
         template="depthwise_conv2d/neon_3x3.c.j2",
         requires=requires,
@@ -314,5 +329,5 @@ def _row(kind: Kind, name: str, requires: frozenset[str]) -> KernelSpec:
     )
 
 
-ROWS = (_row(SMULL, "neon", NEON),)
-DOTPROD_ROWS = (_row(SDOT, "neondot", DOTPROD),)
+ROWS = (_row(SMULL, "neon_3x3", NEON),)
+DOTPROD_ROWS = (_row(SDOT, "neondot_3x3", DOTPROD), _row(SDOT2, "neondot_3x3s2", DOTPROD))

@@ -45,6 +45,10 @@ class Pattern:
         some = ["v" + "".join(f"{n:x}" for n in self.vectors)] if self.vectors else []
         return "_".join([*runs, *(["x" + twice] if twice else []), *some])
 
+    def has(self, row: int, vector: int) -> bool:
+        """Whether a vector of four channels has weights in a row."""
+        return not self.vectors or bool(self.vectors[row] >> vector & 1)
+
     @property
     def starts(self) -> frozenset[int]:
         """Rows of weights at which a run begins."""

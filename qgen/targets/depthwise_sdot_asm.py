@@ -54,11 +54,10 @@ class SdotProgram(Program):
     @cached_property
     def _units(self) -> tuple[Unit, ...]:
         """Weights in the order of use, one or two neighbouring vectors at a time."""
-        pattern = self.pattern
-        some = pattern.vectors or (2**self.vectors - 1,) * len(pattern.order)
+        has = self.pattern.has
         units = (
-            Unit(c, o, tuple(v for v in (half, half + 1) if some[c] >> v & 1))
-            for c in range(len(pattern.order))
+            Unit(c, o, tuple(v for v in (half, half + 1) if has(c, v)))
+            for c in range(len(self.pattern.order))
             for half in range(0, self.vectors, 2)
             for o in range(self.ROWS)
         )

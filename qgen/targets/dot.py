@@ -251,10 +251,10 @@ class Instance:
         values = self.helper.vars
         wide, loop, again = values["wide"], values["loop"], values["again"]
         pointer = not values["repeated"] or bool(values["finish"].rows)
-        per_tile = 3 + pointer + 2 * (wide + bool(values["walk"])) + (1 + self.tile.steps * (len(loop) + 2) if loop else 0)
+        per_tile = 3 + pointer + wide + 2 * bool(values["walk"]) + (1 + self.tile.steps * (len(loop) + 2) if loop else 0)
         per_tile += len(values["bias"]) + len(values["tails"]) + len(values["end"].lines)
-        groups = tiles * (len(again) + 3) * len(packed.excess)
-        blocks: int = len(packed.parameters) * (8 + 2 * wide + tiles * per_tile)
+        groups = tiles * (len(again) + 4) * len(packed.excess)
+        blocks: int = len(packed.parameters) * (8 + 3 * wide + tiles * per_tile)
         return blocks + groups
 
 
