@@ -7,7 +7,7 @@ groups, each with the cheapest pattern of taps that is proven for all of its cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -22,6 +22,7 @@ from qgen.targets.depthwise_neon import folded_bias, groups, split, stored_zero
 from qgen.targets.depthwise_sdot2_asm import Sdot2Program
 from qgen.targets.depthwise_sdot_asm import SdotProgram
 from qgen.targets.depthwise_smull_asm import SmullProgram
+from qgen.targets.empty import VECTOR, flips, last_is_empty
 from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.fold import overflow_reason
 from qgen.targets.gemm_sdot import DOTPROD
@@ -67,6 +68,7 @@ class Kind:
         price: instructions of one output of a group's blocks that depend on its pattern.
         strides: of columns that it takes.
         any_rows: whether rows of outputs may be further apart than 1.
+        zeros: programs know `Pattern.zeros`.
     """
 
     program: Callable[[Form, Pattern, Finish], Program]
@@ -74,6 +76,7 @@ class Kind:
     price: Callable[[Group], int]
     strides: tuple[int, ...]
     any_rows: bool
+    zeros: bool = False
 
 
 def _lanes(op: Linear) -> int:
@@ -147,6 +150,7 @@ SDOT = Kind(
     price=lambda g: len(g.starts) * len(g.pattern.order),
     strides=(1,),
     any_rows=False,
+    zeros=True,
 )
 SDOT2 = Kind(
     program=Sdot2Program,
@@ -213,7 +217,21 @@ def _refuses(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> str:
 
 
 def _programs(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> list[Program]:
-    return [kind.program(_form(op), g.pattern, finish) for g in group_blocks(kind, op)]
+    patterns = [g.pattern for g in group_blocks(kind, op)]
+    if _leaves_out_last(kind, op, finish):
+        patterns = [replace(p, zeros=True) for p in patterns]
+    return [kind.program(_form(op), p, finish) for p in patterns]
+
+
+def _leaves_out_last(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> bool:
+    """Whether flips bring the results of the last vector of channels (`empty.py`)."""
+    # All blocks share their flips: there must be one.
+    return (
+        kind.zeros
+        and op.channels == _lanes(op) == 4 * VECTOR
+        and finish.immediate is not None
+        and last_is_empty(op, finish)
+    )
 
 
 def _helper(made: Program) -> Helper:
@@ -276,6 +294,7 @@ def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "top": int(win.h.before > 0),
             "bottom": int(_over(op, 0) > 0),
             "constants": finish_values(finish, op),
+            "flips": _flips(kind, op, rounding, finish),
         },
         lanes=_narrow_sums(found),
         notes=(
@@ -283,6 +302,14 @@ def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             *dict.fromkeys(f"regs: {p.regs}" for p in programs),
         ),
     )
+
+
+def _flips(kind: Kind, op: DepthwiseConv2D, rounding: Rounding, finish: Finish) -> list[int]:
+    """The flips of a block of 16 channels."""
+    if _leaves_out_last(kind, op, finish):
+        found: list[int] = flips(op, rounding).tolist()
+        return found
+    return [finish_values(finish, op)["flip"]] * 16
 
 
 def _rows(finish: Finish, lanes: int) -> str:

@@ -32,17 +32,20 @@ class Pattern:
         runs: taps that share an int16 lane, one run after the other; empty without such lanes.
         vectors: per row of weights, which vectors of four channels have any, as a mask of bits;
             empty where all have.
+        zeros: results of the last vector, which has no weights, are in the flips; see `empty.py`.
     """
 
     order: tuple[int, ...]
     runs: tuple[int, ...] = ()
     vectors: tuple[int, ...] = ()
+    zeros: bool = False
 
     @property
     def name(self) -> str:
         twice = "".join(str(t) for i, t in enumerate(self.order) if t in self.order[:i])
         runs = ["r" + "".join(f"{n:x}" for n in self.runs)] if self.runs else []
-        some = ["v" + "".join(f"{n:x}" for n in self.vectors)] if self.vectors else []
+        kind = "z" if self.zeros else "v"
+        some = [kind + "".join(f"{n:x}" for n in self.vectors)] if self.vectors else []
         return "_".join([*runs, *(["x" + twice] if twice else []), *some])
 
     def has(self, row: int, vector: int) -> bool:

@@ -145,7 +145,8 @@ class SdotProgram(Program):
             yield f"zip2 v{r0}.16b, v{r0}.16b, v{r1}.16b"
             yield f"zip2 v{r2}.16b, v{r2}.16b, v{r3}.16b"
             yield f"zip1 v{r1}.8h, v{r0}.8h, v{r2}.8h"
-            yield f"zip2 v{r3}.8h, v{r0}.8h, v{r2}.8h"
+            if not self.pattern.zeros:
+                yield f"zip2 v{r3}.8h, v{r0}.8h, v{r2}.8h"
         yield f"zip1 v{r0}.8h, v{low}.8h, v{high}.8h"
         yield f"zip2 v{r2}.8h, v{low}.8h, v{high}.8h"
 
@@ -192,8 +193,11 @@ class SdotProgram(Program):
             lines += self._interleave(slot)
         lines += self._products(2, slot)
         free = () if self.uniform else self.regs["free"]
-        title = "Two outputs, one above the other."
-        return Lines(title, tuple(lines)), self.finish_outputs(2, free), self._stores()
+        title, end = "Two outputs, one above the other.", self.finish_outputs(2, free)
+        if self.pattern.zeros:
+            last = [f"v{self.sums(o)[-1]}." for o in range(2)]
+            end = Lines(end.title, tuple(x for x in end.lines if not any(v in x for v in last)))
+        return Lines(title, tuple(lines)), end, self._stores()
 
     def _products(self, kx: int, slot: int) -> Iterator[str]:
         lanes = self._lanes(slot)

@@ -19,6 +19,7 @@ import numpy as np
 from qgen.ir.linear import Linear
 from qgen.ir.types import Array, DType, Rounding
 from qgen.targets.blocks import block_starts
+from qgen.targets.empty import VECTOR, last_is_empty
 from qgen.targets.finish import (
     Constants,
     Finish,
@@ -58,7 +59,7 @@ class Walk:
 class Tile:
     """Rows by channels of one instance; `depth` bytes per row, a multiple of the group.
 
-    `half`: the second half of the channels has no weights, and is not multiplied.
+    `half`: the second half of the channels has no weights; see `empty.py`.
     """
 
     rows: int
@@ -140,7 +141,8 @@ class Packed:
         channels: width of a block.
         blocks: without the overlapping one.
         count: channels of the op.
-        half: the last block has no weights in its second half, as dead channels are last.
+        half: the last block has no weights in its second half, as dead channels are last, and its
+            end takes the results from `empty.flips`.
     """
 
     weights: Array
@@ -215,8 +217,9 @@ def pack(
         blocks=op.channels // channels,
         count=op.channels,
         half=kernel.halves
-        and op.channels > op.channels % channels == 0
-        and not centered[:, -(channels // 2) :].any(),
+        and op.channels > channels == 2 * VECTOR
+        and op.channels % channels == 0
+        and last_is_empty(op, finish),
     )
 
 
@@ -251,7 +254,13 @@ class Instance:
         values = self.helper.vars
         wide, loop, again = values["wide"], values["loop"], values["again"]
         pointer = not values["repeated"] or bool(values["finish"].rows)
-        per_tile = 3 + pointer + wide + 2 * bool(values["walk"]) + (1 + self.tile.steps * (len(loop) + 2) if loop else 0)
+        per_tile = (
+            3
+            + pointer
+            + wide
+            + 2 * bool(values["walk"])
+            + (1 + self.tile.steps * (len(loop) + 2) if loop else 0)
+        )
         per_tile += len(values["bias"]) + len(values["tails"]) + len(values["end"].lines)
         groups = tiles * (len(again) + 4) * len(packed.excess)
         blocks: int = len(packed.parameters) * (8 + 3 * wide + tiles * per_tile)
@@ -339,11 +348,18 @@ def _end(kernel: DotKernel, regs: RegPlan, tile: Tile, finish: Finish) -> Lines:
             for i, value in enumerate(acc[first : first + len(acc) // units])
         ]
         made, found = finish_lines(finish, sums, free, constants)
-        lines += made.lines
+        # Narrowing the first half leaves zeros where the second would be.
+        unused = [s.value for s in sums if tile.half and s.value % 2]
+        lines += without(made.lines, unused)
         title = made.title
         results += found
     spare = [r for r in pool if r not in results]
     return Lines(title, (*lines, *kernel.store(results, tile, spare)))
+
+
+def without(lines: Sequence[str], registers: Sequence[int]) -> list[str]:
+    """Lines that have nothing to do with some vector registers."""
+    return [x for x in lines if not any(f"v{r}." in x for r in registers)]
 
 
 def _top_end(

@@ -65,7 +65,9 @@ def top_lines(
     for arrangement in ("8h", "16b"):
         # One vector alone meets itself.
         some = list(zip(copies[::2], [*copies[1::2], copies[-1]], strict=False))
-        lines += [f"uzp2 v{a}.{arrangement}, v{a}.{arrangement}, v{b}.{arrangement}" for a, b in some]
+        lines += [
+            f"uzp2 v{a}.{arrangement}, v{a}.{arrangement}, v{b}.{arrangement}" for a, b in some
+        ]
         copies = copies[::2]
     return lines, tuple(copies)
 

@@ -17,6 +17,7 @@ from qgen.ir.linear import Linear
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.types import DType, Rounding
 from qgen.targets.dot import DotKernel, Instance, Packed, Walk, excess_table, instance, pack
+from qgen.targets.empty import flips
 from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.finish_top import with_top
 from qgen.targets.fold import overflow_reason
@@ -81,6 +82,7 @@ class Plan:
 
     kernel: DotKernel
     op: Linear
+    rounding: Rounding
     finish: Finish
     packed: Packed
     parts: tuple[Part, ...]
@@ -156,7 +158,7 @@ def make_plan(
             made = instance(kernel, packed, finish, rows, walk)
             half = instance(kernel, packed, finish, rows, walk, half=True) if packed.half else None
             parts.append(Part(made, half, first, tiles, at_once))
-        plans.append(Plan(kernel, op, finish, packed, tuple(parts)))
+        plans.append(Plan(kernel, op, rounding, finish, packed, tuple(parts)))
     return min(plans, key=Plan.cost)
 
 
@@ -219,12 +221,21 @@ def part_values(plan: Plan, part: Part) -> dict[str, Any]:
         "y": f"{y} + {offset}" if offset else y,
         "stride": plan.op.channels,
         "blocks": blocks,
+        "half": bool(part.half),
         "steps": f", {tile.steps}" if tile.steps else "",
         "moves": "",
         "excess": f"e{part.rows}" if packed.excess else "",
         "last": last if packed.overlap or packed.half else None,
         "pack": "",
     }
+
+
+def end_values(plan: Plan) -> dict[str, Any]:
+    """Constants of the end, and the flips of a block that is half empty."""
+    values: dict[str, Any] = finish_values(plan.finish, plan.op)
+    channels = plan.packed.channels
+    block = flips(plan.op, plan.rounding)[-channels:].tolist() if plan.packed.half else []
+    return values | {"flips": block * (16 // channels)}
 
 
 def constants(plan: Plan) -> dict[str, Constant]:
@@ -295,7 +306,7 @@ def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared
         constants=constants(plan),
         scratch=scratch,
         helpers=tuple(helpers),
-        vars={"end": finish_values(plan.finish, op), "panels": parts},
+        vars={"end": end_values(plan), "panels": parts},
         notes=notes(plan),
     )
 

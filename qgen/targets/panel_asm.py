@@ -185,40 +185,48 @@ def _pack_rest(rows: int, rest: int) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class PixelPacking:
-    """Lines that put windows together: before the loop, for each tile; chunks per window."""
+    """Lines that put windows together: before the loop, for each tile; chunks per window.
+
+    `shared`: windows that one load of 16 bytes serves; each has its own order of bytes.
+    """
 
     table: list[str]
     body: list[str]
     outputs: int
+    shared: int
     registers: tuple[int, ...]
 
 
-def pack_pixels(layout: Layout, rows: int, depth: int, lines: int) -> PixelPacking:
+def pack_pixels(
+    layout: Layout, rows: int, depth: int, lines: int, run: int, step: int
+) -> PixelPacking:
     """A tile of windows of `lines` lines of at most 16 bytes; `depth` bytes in all.
 
-    Registers: two sets of lines, v0-v3 and v8-v11; the order of bytes, v4-v7; windows, v16-v31.
+    Lines of a window have `run` bytes, windows are `step` bytes apart. Registers: two sets of
+    lines, v0-v3 and v8-v11; the orders of bytes, v4-v7; windows, v16-v31.
     """
     outputs = -(-depth // CHUNK)
-    order, made = range(4, 4 + outputs), range(16, 16 + QUAD * outputs)
+    shared = 2 if run + step <= CHUNK and 2 * outputs <= 4 else 1
+    order, made = range(4, 4 + shared * outputs), range(16, 16 + QUAD * outputs)
     table = [f"ldr q{v}, [%[order], #{CHUNK * o}]" for o, v in enumerate(order)]
     body = []
     for first in range(0, rows, QUAD):
         for pixel in range(QUAD):
-            base = pixel % 2 * 8
-            body += [f"ld1 {{v{base + i}.16b}}, [%[line{i}]], %[step]" for i in range(lines)]
+            which = pixel % shared
+            base = pixel // shared % 2 * 8
+            if which == 0:
+                body += [f"ld1 {{v{base + i}.16b}}, [%[line{i}]], %[step]" for i in range(lines)]
             names = f"v{base}.16b" if lines == 1 else f"v{base}.16b-v{base + lines - 1}.16b"
             body += [
-                f"tbl v{made[QUAD * o + pixel]}.16b, {{{names}}}, v{v}.16b"
-                for o, v in enumerate(order)
+                f"tbl v{made[QUAD * o + pixel]}.16b, {{{names}}}, v{order[outputs * which + o]}.16b"
+                for o in range(outputs)
             ]
         for o in range(outputs):
             at, v = layout.position(CHUNK * o, first, rows, depth), made[QUAD * o]
             if layout.direct:
-                body += [
-                    f"stp q{v + i}, q{v + i + 1}, [%[to], #{at + CHUNK * i}]" for i in (0, 2)
-                ]
+                body += [f"stp q{v + i}, q{v + i + 1}, [%[to], #{at + CHUNK * i}]" for i in (0, 2)]
             else:
                 names = f"v{v}.{WHOLE.store}-v{v + 3}.{WHOLE.store}"
                 body += [f"add %[at], %[to], #{at}", f"st4 {{{names}}}, [%[at]]"]
     used = (*range(lines), *range(8, 8 + lines), *order, *made)
-    return PixelPacking(table, body, outputs, used)
+    return PixelPacking(table, body, outputs, shared, used)

@@ -13,13 +13,13 @@ from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import DType, Rounding
 from qgen.targets.dot import DotKernel
-from qgen.targets.finish import finish_values
 from qgen.targets.neon import FILL, FINISH_CONSTANTS, GATHER
 from qgen.targets.panel import (
     CHANNELS,
     ROWS,
     Plan,
     constants,
+    end_values,
     in_place,
     make_plan,
     notes,
@@ -108,7 +108,7 @@ def _prepare_window(kernel: DotKernel, op: Conv2D, rounding: Rounding) -> Prepar
         helpers=(FINISH_CONSTANTS, *line_helpers(image), *fill, *helpers),
         vars=window_values(op, image, panel_at)
         | {
-            "end": finish_values(plan.finish, op),
+            "end": end_values(plan),
             "panels": parts,
             "packs": panel > 0,
             "split": any(p.at_once < p.tiles for p in plan.parts),
@@ -151,7 +151,7 @@ def _prepare_rows(kernel: DotKernel, op: FullyConnected, rounding: Rounding) -> 
         scratch=copied + panel,
         helpers=(FINISH_CONSTANTS, GATHER, *fill, *helpers),
         vars={
-            "end": finish_values(plan.finish, op),
+            "end": end_values(plan),
             "panels": parts,
             "panel_at": copied,
             "incomplete": depth > products,

@@ -20,7 +20,6 @@ from typing import Any
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.types import DType, Rounding
 from qgen.targets.dot import DotKernel, Walk
-from qgen.targets.finish import finish_values
 from qgen.targets.neon import FILL, FINISH_CONSTANTS
 from qgen.targets.panel import (
     CHANNELS,
@@ -28,6 +27,7 @@ from qgen.targets.panel import (
     ROWS,
     Plan,
     constants,
+    end_values,
     make_plan,
     notes,
     part_values,
@@ -200,7 +200,7 @@ def _prepare(kernel: DotKernel, op: Conv2D, rounding: Rounding) -> Prepared:
             *(helper for part in plan.parts for helper in part.helpers),
         ),
         vars={
-            "end": finish_values(plan.finish, op),
+            "end": end_values(plan),
             "panels": parts,
             "N": n,
             "OH": height,

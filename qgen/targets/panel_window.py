@@ -20,7 +20,6 @@ from typing import Any
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.types import DType, Rounding
 from qgen.targets.dot import DotKernel
-from qgen.targets.finish import finish_values
 from qgen.targets.neon import FILL, FINISH_CONSTANTS, GATHER
 from qgen.targets.panel import (
     CHANNELS,
@@ -29,6 +28,7 @@ from qgen.targets.panel import (
     ROWS,
     Plan,
     constants,
+    end_values,
     make_plan,
     notes,
     panel_bytes,
@@ -183,14 +183,19 @@ def _pack_lines(kernel: DotKernel, op: Conv2D, rows: int, depth: int) -> tuple[H
 def _pack_pixels(kernel: DotKernel, op: Conv2D, rows: int, depth: int) -> tuple[Helper, float]:
     """Packing of pixels, and instructions per tile."""
     lines, run = op.window.h.kernel, run_bytes(op)
-    products = lines * run
-    made = pack_pixels(kernel.layout, rows, depth, lines)
-    order = [k // run * CHUNK + k % run if k < products else 255 for k in range(made.outputs * 16)]
+    products, step = lines * run, op.window.w.stride * op.x.shape[3]
+    made = pack_pixels(kernel.layout, rows, depth, lines, run, step)
+    order = [
+        k // run * CHUNK + k % run + which * step if k < products else 255
+        for which in range(made.shared)
+        for k in range(made.outputs * CHUNK)
+    ]
     values = {
         "rows": rows,
         "lines": lines,
         "run": run,
         "order": order,
+        "shared": made.shared,
         "table": made.table,
         "body": made.body,
         "bytes": kernel.layout.bytes(rows, depth),
@@ -198,7 +203,7 @@ def _pack_pixels(kernel: DotKernel, op: Conv2D, rows: int, depth: int) -> tuple[
         "lines_out": "".join(f', [line{i}] "+&r"(line{i})' for i in range(lines)),
         "clobbers": _clobbers(made.registers),
     }
-    name = f"pack_pixels_{rows}x{kernel.layout.group}_{lines}x{run}"
+    name = f"pack_pixels_{rows}x{kernel.layout.group}_{lines}x{run}s{step}"
     return Helper(name, "helpers/pack_pixels.c.j2", values), len(made.body) + 3
 
 
@@ -242,11 +247,12 @@ class Way:
         pitch = win.h.dilation * image.pitch
         chunks = run_bytes(op) // CHUNK
         arguments = f"{step}, {pitch}, {win.h.kernel}, {chunks}"
-        if self.pixels:
-            arguments = f"{step}, {pitch}" if win.h.kernel > 1 else f"{step}"
         helpers, parts, panel = [FINISH_CONSTANTS, *line_helpers(image)], [], 0
         for part in plan.parts:
             packing, _ = self.packing(kernel, op, part.rows, depth)
+            if self.pixels:
+                moves = [step * packing.vars["shared"], *([pitch] if win.h.kernel > 1 else [])]
+                arguments = ", ".join(map(str, moves))
             helpers += [packing, *part.helpers]
             panel = max(panel, panel_bytes(plan, part))
             parts.append(
@@ -268,7 +274,7 @@ class Way:
             helpers=tuple(helpers),
             vars=window_values(op, image, panel_at)
             | {
-                "end": finish_values(plan.finish, op),
+                "end": end_values(plan),
                 "panels": parts,
                 "split": any(p.at_once < p.tiles for p in plan.parts),
                 "pitch": image.pitch,

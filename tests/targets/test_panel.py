@@ -114,7 +114,18 @@ def test_every_way_is_taken(target: str) -> None:
     instances = [tuple(h.split("_")) for h in helpers if h.startswith(("sdot_", "smmla_"))]
     for tile, wide in itertools.product(("8x8", "4x8", "1x8"), (True, False)):
         assert any(tile in i and ("wide" in i) == wide for i in instances), (tile, wide)
-    for trait in ("left", "single", "once", "ssra", "unsigned", "low", "high", "flip", "loop", "top"):
+    for trait in (
+        "left",
+        "single",
+        "once",
+        "ssra",
+        "unsigned",
+        "low",
+        "high",
+        "flip",
+        "loop",
+        "top",
+    ):
         assert any(trait in i for i in instances), trait
 
 
