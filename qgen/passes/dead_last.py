@@ -67,7 +67,9 @@ def _dead(graph: Graph, ranges: Mapping[Tensor, Range]) -> dict[Tensor, Array]:
     for group in channel_groups(graph):
         if any(t in edges or t not in makers for t in group):
             continue
-        mask = np.logical_and.reduce([_may_sleep(t, makers[t], graph, ranges) for t in group])
+        mask: Array = np.logical_and.reduce(
+            [_may_sleep(t, makers[t], graph, ranges) for t in group]
+        )
         if mask.sum() >= VECTOR:
             found |= dict.fromkeys(group, mask)
     return found

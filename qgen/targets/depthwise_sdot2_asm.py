@@ -80,12 +80,12 @@ class Sdot2Program(SmullProgram):
             for o in range(outputs):
                 kx = c - o * self.form.stride
                 if 0 <= kx < TALL:
-                    lines += self._products(kx, column.slot, o)
+                    lines += self._column(kx, column.slot, o)
         title = "Two outputs." if outputs == 2 else "The last output."
         free = () if self.uniform else self.regs["free"]
         return Lines(title, tuple(lines)), self.finish_outputs(outputs, free), self._stores(outputs)
 
-    def _products(self, kx: int, slot: int, output: int) -> Iterator[str]:
+    def _column(self, kx: int, slot: int, output: int) -> Iterator[str]:
         lanes, free = self._lanes(slot), self.regs["free"]
         for c in (c for c, column in enumerate(self.pattern.order) if column == kx):
             for first in range(0, self.vectors, 2):

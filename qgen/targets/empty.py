@@ -13,7 +13,6 @@ from qgen.ir.numerics import requantize, saturate
 from qgen.ir.types import Array, Rounding
 from qgen.targets.finish import Finish
 
-
 VECTOR = 4  # channels of a register of sums
 
 

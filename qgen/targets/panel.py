@@ -69,7 +69,7 @@ class Part:
         """Instructions of `calls` calls per panel, without packing."""
         # What a call does once per block is in the cost of the first panel.
         more = (self.panels - 1) * self.kernel.cost(packed, 0)
-        total = self.kernel.cost(packed, self.tiles) + more + self.panels * calls * PER_CALL
+        total: float = self.kernel.cost(packed, self.tiles) + more + self.panels * calls * PER_CALL
         if self.half:
             less = self.kernel.cost(packed, self.tiles) - self.half.cost(packed, self.tiles)
             total -= less / len(packed.parameters)

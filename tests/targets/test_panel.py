@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,7 +15,7 @@ from qgen.ir.linear import Linear
 from qgen.ir.op import Op
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.fully_connected import FullyConnected
-from qgen.ir.types import DType, Padding, QParams, Rounding, Tensor
+from qgen.ir.types import Activation, DType, Padding, QParams, Rounding, Tensor
 from qgen.lower import Lowered, lower
 from qgen.passes.legalize import legalize
 from qgen.targets import TARGETS, gemm_sdot, gemm_smmla
@@ -34,7 +35,8 @@ SHAPES = (
     (1, 1, 5, 16, 8), (1, 1, 7, 40, 24), (1, 1, 13, 24, 12), (1, 1, 9, 4, 9), (1, 1, 6, 12, 16),
     (1, 1, 31, 96, 8), (1, 2, 24, 16, 8), (1, 1, 1, 136, 36), (2, 1, 4, 16, 10), (3, 1, 12, 16, 8),
     (3, 2, 16, 3, 16), (3, 1, 20, 1, 8), (2, 1, 12, 5, 8), (3, 1, 5, 3, 17), (3, 2, 7, 6, 8),
-    (4, 1, 16, 4, 8), (1, 1, 8, 3, 8), (5, 1, 9, 8, 8),
+    (4, 1, 16, 4, 8), (1, 1, 8, 3, 8), (5, 1, 9, 8, 8), (3, 2, 23, 32, 9), (1, 2, 26, 32, 8),
+    (2, 1, 14, 48, 16), (3, 3, 31, 16, 8), (5, 2, 40, 16, 8), (1, 1, 32, 16, 24),
 )  # fmt: skip
 # Rows, products, channels.
 DENSE = (
@@ -56,7 +58,7 @@ def drawn_linear(d: Draw, x: Tensor, shape: tuple[int, ...], wide: bool) -> dict
 
 
 def built(case: int, rounding: Rounding) -> Op:
-    d = Draw((41, case), f"o{case}", Loc("drawn", case + 1))
+    d = Draw((42, case), f"o{case}", Loc("drawn", case + 1))
     wide, kind = case % 3 == 0, DType.U8 if case % 4 == 3 else DType.I8
     # Most multipliers shift to the right, some leave most of the type unused, some are above 1.
     scale = d.choose((0.5, 0.5, 0.2, 0.02, 2.0**-12))
@@ -155,6 +157,42 @@ def test_packing_loses_nothing(kernel: DotKernel, channels: int) -> None:
             assert not found[depth:].any()
         excesses += len(packed.excess)
     assert excesses
+
+
+def dead_at_the_end() -> Graph:
+    """A first layer and a matrix product whose last four channels have no weights."""
+    ops: list[Op] = []
+    for case, (k, columns, channels) in enumerate(((3, 24, 3), (1, 24, 16), (3, 24, 16))):
+        d = Draw((43, case), f"o{case}", Loc("drawn", case + 1))
+        x = d.tensor("x", DType.I8, (1, 4, columns, channels), QParams((0.05,), -128))
+        fields = drawn_linear(d, x, (16, k, k, channels), wide=case == 1)
+        w = fields["w"]
+        assert isinstance(w, Tensor)
+        data = w.const.copy()
+        data[12:] = w.zero
+        if case == 1:
+            # The last group of products has no weights either.
+            data[..., 12:] = w.zero
+        quant = QParams((0.01,), w.zero)
+        fields["w"] = replace(w, data=data, type=replace(w.type, quant=quant))
+        y = d.tensor("y", DType.I8, (1, 4, columns, 16), QParams((0.3,), -128))
+        ops.append(
+            Conv2D(
+                x=x, out=y, loc=d.loc, padding=Padding.SAME, activation=Activation.RELU, **fields
+            )
+        )
+    inputs = tuple(op.x for op in ops if isinstance(op, Linear))
+    return Graph("dead", inputs, tuple(op.out for op in ops), tuple(ops))
+
+
+def test_halves_without_weights_equal_golden() -> None:
+    made = lower(dead_at_the_end(), TARGETS["aarch64+dotprod"])
+    verdict = verify_lowered(made, inputs=7, seed=1, timeout=60)
+    assert verdict.equal, str(verdict)
+    for step in made.steps:
+        assert any("half" in h.name.split("_") for h in step.prepared.helpers), step.spec.name
+    assert any("_k12_" in h.name for h in made.steps[1].prepared.helpers)
+    assert [s.spec.name.rsplit("_", 1)[1] for s in made.steps] == ["pixels", "rows", "planes"]
 
 
 def test_weights_are_split_into_int8() -> None:
