@@ -14,6 +14,7 @@ from qgen.asm.schedule import kernel_cycles
 from qgen.ir.graph import Graph
 from qgen.ir.op import Op
 from qgen.ir.types import Array, Tensor, located
+from qgen.passes.dead_last import dead_last
 from qgen.passes.legalize import legalize
 from qgen.passes.prune import Kept, prune
 from qgen.passes.storage import as_stored, signed_storage
@@ -109,6 +110,8 @@ def lower(graph: Graph, target: Target, cpu: Cpu | None = None) -> Lowered:
     """
     model = legalize(graph)
     pruned = prune(model, target.granule)
+    if target.granule > 1:
+        pruned = dead_last(pruned)
     stored = schedule(signed_storage(pruned.graph))
     core = core_with(cpu.model) if cpu else None
     clock = partial(kernel_cycles, core) if core else None

@@ -124,23 +124,29 @@ def _padded(op: Linear) -> bool:
     return isinstance(op, Conv2D | DepthwiseConv2D) and op.window.padded
 
 
-def _linear(op: Linear, x: Range, graph: Graph) -> Range:
+def sums(op: Linear, x: Range) -> tuple[Array, Array] | None:
+    """Least and largest sum of products of each channel, without the bias; None if unknown."""
     low, high = _offsets(op, x)
     if op.channelwise():
         w = op.centered_weights().astype(np.int64).reshape(-1, op.channels)
         least = np.minimum(w * low, w * high).sum(axis=0)
-        most = np.maximum(w * low, w * high).sum(axis=0)
-    elif _prunable_inputs(op):
+        return least, np.maximum(w * low, w * high).sum(axis=0)
+    if prunable_inputs(op):
         w = op.weight_matrix().astype(np.int64)
         taps = w.shape[0] // low.size
         lows, highs = np.tile(low, taps), np.tile(high, taps)
         up, down = np.maximum(w, 0), np.minimum(w, 0)
-        least, most = lows @ up + highs @ down, highs @ up + lows @ down
-    else:
+        return lows @ up + highs @ down, highs @ up + lows @ down
+    return None
+
+
+def _linear(op: Linear, x: Range, graph: Graph) -> Range:
+    found = sums(op, x)
+    if found is None:
         return Range.whole(op.out)
     env = Env(lambda t: t.const, graph.rounding)
     rows = (*op.out.shape[:-1], op.channels)
-    ends = [np.broadcast_to(acc, rows) for acc in (least, most)]
+    ends = [np.broadcast_to(acc, rows) for acc in found]
     a, b = (op.finish(acc, env).reshape(-1, op.channels)[0].astype(np.int64) for acc in ends)
     return Range(a, b)
 
@@ -162,14 +168,14 @@ def _by_evaluation(op: Op, ranges: Mapping[Tensor, Range], graph: Graph) -> Rang
 # -- choice ---------------------------------------------------------------------------------------
 
 
-def _prunable_inputs(op: Op) -> bool:
+def prunable_inputs(op: Op) -> bool:
     """The op multiplies each channel of x by weights of its own, in the order of the last axis."""
     if isinstance(op, FullyConnected):
         return op.x.shape[-1] == op.w.shape[1]
     return isinstance(op, Conv2D)
 
 
-def _groups(graph: Graph) -> list[list[Tensor]]:
+def channel_groups(graph: Graph) -> list[list[Tensor]]:
     """Tensors that share channels."""
     ties = nx.Graph()
     ties.add_nodes_from((*graph.inputs, *graph.activations))
@@ -191,19 +197,19 @@ def _lost(graph: Graph, ranges: Mapping[Tensor, Range], granule: int) -> dict[Te
         maker = makers.get(t)
         if t in edges or not readers[t] or maker is None:
             return none
-        if not maker.channelwise() and not _prunable_inputs(maker):
+        if not maker.channelwise() and not prunable_inputs(maker):
             return none
         found = ~none
         for reader in readers[t]:
             if t in reader.channelwise():
                 continue
-            if not _prunable_inputs(reader):
+            if not prunable_inputs(reader):
                 return none
             assert isinstance(reader, Linear)
             found &= _unread(reader, lost[reader.out]) | foldable(reader, ranges[t])
         return found
 
-    groups = [group for group in _groups(graph) if not edges.intersection(group)]
+    groups = [group for group in channel_groups(graph) if not edges.intersection(group)]
     changed = True
     while changed:
         changed = False
@@ -287,20 +293,20 @@ class _Rewriter:
         weights = np.compress(outputs, weights, axis=axis)
         if op.b is not None or bias.any():
             kind = op.b.type if op.b is not None else TensorType(DType.I32, bias.shape)
-            constants["b"] = self._constant(op, "b", kind, bias[outputs].astype(np.int32), outputs)
-        constants["w"] = self._constant(op, "w", op.w.type, weights, outputs)
+            constants["b"] = constant_of(op, "b", kind, bias[outputs].astype(np.int32), outputs)
+        constants["w"] = constant_of(op, "w", op.w.type, weights, outputs)
         for name in ("m0", "shift", "m1"):
             t = getattr(op, name)
             if t is not None:
-                constants[name] = self._constant(op, name, t.type, t.const[outputs], outputs)
+                constants[name] = constant_of(op, name, t.type, t.const[outputs], outputs)
         x, out = self.new.get(op.x, op.x), self.new.get(op.out, op.out)
         return op.replace(x=x, out=out, **constants)
 
-    @staticmethod
-    def _constant(op: Op, name: str, kind: TensorType, values: Array, outputs: Array) -> Tensor:
-        quant = kind.quant
-        if quant and len(quant.scale) > 1:
-            scales = tuple(s for s, stays in zip(quant.scale, outputs, strict=True) if stays)
-            quant = replace(quant, scale=scales)
-        kind = TensorType(kind.dtype, values.shape, quant)
-        return Tensor(f"{op.name}.{name}.kept", kind, np.ascontiguousarray(values), op.loc)
+
+def constant_of(op: Op, name: str, kind: TensorType, values: Array, channels: Array) -> Tensor:
+    """A constant of an op with its values for these channels (numbers or a mask) alone."""
+    quant = kind.quant
+    if quant and len(quant.scale) > 1:
+        quant = replace(quant, scale=tuple(np.array(quant.scale)[channels].tolist()))
+    kind = TensorType(kind.dtype, values.shape, quant)
+    return Tensor(f"{op.name}.{name}.kept", kind, np.ascontiguousarray(values), op.loc)

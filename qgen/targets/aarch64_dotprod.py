@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qgen.targets import depthwise_3x3, gemm_sdot, panel, panel_patches, panel_window
+from qgen.targets import depthwise_3x3, gemm_sdot, panel, panel_patches, panel_planes, panel_window
 from qgen.targets.aarch64 import AARCH64
 from qgen.targets.gemm_sdot import DOTPROD
 
@@ -23,6 +23,7 @@ AARCH64_DOTPROD = replace(
     ),
     kernels=(
         *panel.rows(gemm_sdot.KERNEL),
+        *panel_planes.rows(gemm_sdot.KERNEL),
         *panel_window.rows(gemm_sdot.KERNEL),
         *panel_patches.rows(gemm_sdot.KERNEL),
         *depthwise_3x3.DOTPROD_ROWS,

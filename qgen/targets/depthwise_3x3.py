@@ -7,7 +7,7 @@ groups, each with the cheapest pattern of taps that is proven for all of its cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -19,8 +19,10 @@ from qgen.targets import portable
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.depthwise_asm import TALL, Form, Pattern, Program
 from qgen.targets.depthwise_neon import folded_bias, groups, split, stored_zero
+from qgen.targets.depthwise_sdot2_asm import Sdot2Program
 from qgen.targets.depthwise_sdot_asm import SdotProgram
 from qgen.targets.depthwise_smull_asm import SmullProgram
+from qgen.targets.empty import VECTOR, flips, last_is_empty
 from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.fold import overflow_reason
 from qgen.targets.gemm_sdot import DOTPROD
@@ -66,6 +68,7 @@ class Kind:
         price: instructions of one output of a group's blocks that depend on its pattern.
         strides: of columns that it takes.
         any_rows: whether rows of outputs may be further apart than 1.
+        zeros: programs know `Pattern.zeros`.
     """
 
     program: Callable[[Form, Pattern, Finish], Program]
@@ -73,6 +76,7 @@ class Kind:
     price: Callable[[Group], int]
     strides: tuple[int, ...]
     any_rows: bool
+    zeros: bool = False
 
 
 def _lanes(op: Linear) -> int:
@@ -97,15 +101,39 @@ def _runs_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
     return Group(tuple(starts), pattern, packed, reach)
 
 
+def _columns(taps: Array, starts: Sequence[int], lanes: int) -> tuple[tuple[int, ...], Array]:
+    """Columns of taps [row of weights][3][block][lane], and which; one comes twice where a weight
+    leaves int8."""
+    order, found = split(_chosen(taps, starts, lanes).reshape(TALL, -1))
+    return tuple(order), found.reshape(len(order), TALL, len(starts), lanes)
+
+
 def _columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
-    """Columns as [upper, lower][lane][4]; one comes twice where a weight leaves int8."""
-    chosen = _chosen(taps, starts, lanes)
-    order, found = split(chosen.reshape(TALL, -1))
-    columns = found.reshape(len(order), TALL, len(starts), lanes)
+    """Columns as [upper, lower][lane][4]."""
+    order, columns = _columns(taps, starts, lanes)
     packed = np.zeros((len(starts), len(order), 2, lanes, 4), np.int8)
     for below in range(2):
         packed[:, :, below, :, below : below + TALL] = columns.transpose(2, 0, 3, 1)
-    return Group(tuple(starts), Pattern(tuple(order)), packed, 0)
+    # Programs are many: a few blocks of an op are not worth one of their own.
+    whole = len(starts) * lanes >= taps.shape[1]
+    pattern = Pattern(order, vectors=_vectors(columns) if whole else ())
+    return Group(tuple(starts), pattern, packed, 0)
+
+
+def _single_columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
+    """Columns as [lane][4]."""
+    order, columns = _columns(taps, starts, lanes)
+    packed = np.zeros((len(starts), len(order), lanes, 4), np.int8)
+    packed[..., :TALL] = columns.transpose(2, 0, 3, 1)
+    return Group(tuple(starts), Pattern(order, vectors=_vectors(columns)), packed, 0)
+
+
+def _vectors(columns: Array) -> tuple[int, ...]:
+    """Vectors of four channels that have weights, as `Pattern` wants them."""
+    rows, _, blocks, lanes = columns.shape
+    found = columns.reshape(rows, TALL, blocks, lanes // 4, 4).any(axis=(1, 2, 4))
+    masks = (found << np.arange(lanes // 4)).sum(axis=1)
+    return () if found.all() else tuple(masks.tolist())
 
 
 SMULL = Kind(
@@ -122,6 +150,14 @@ SDOT = Kind(
     price=lambda g: len(g.starts) * len(g.pattern.order),
     strides=(1,),
     any_rows=False,
+    zeros=True,
+)
+SDOT2 = Kind(
+    program=Sdot2Program,
+    group=_single_columns_of_taps,
+    price=lambda g: len(g.starts) * len(g.pattern.order),
+    strides=(2,),
+    any_rows=True,
 )
 
 
@@ -181,7 +217,21 @@ def _refuses(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> str:
 
 
 def _programs(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> list[Program]:
-    return [kind.program(_form(op), g.pattern, finish) for g in group_blocks(kind, op)]
+    patterns = [g.pattern for g in group_blocks(kind, op)]
+    if _leaves_out_last(kind, op, finish):
+        patterns = [replace(p, zeros=True) for p in patterns]
+    return [kind.program(_form(op), p, finish) for p in patterns]
+
+
+def _leaves_out_last(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> bool:
+    """Whether flips bring the results of the last vector of channels (`empty.py`)."""
+    # All blocks share their flips: there must be one.
+    return (
+        kind.zeros
+        and op.channels == _lanes(op) == 4 * VECTOR
+        and finish.immediate is not None
+        and last_is_empty(op, finish)
+    )
 
 
 def _helper(made: Program) -> Helper:
@@ -244,6 +294,7 @@ def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "top": int(win.h.before > 0),
             "bottom": int(_over(op, 0) > 0),
             "constants": finish_values(finish, op),
+            "flips": _flips(kind, op, rounding, finish),
         },
         lanes=_narrow_sums(found),
         notes=(
@@ -251,6 +302,14 @@ def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             *dict.fromkeys(f"regs: {p.regs}" for p in programs),
         ),
     )
+
+
+def _flips(kind: Kind, op: DepthwiseConv2D, rounding: Rounding, finish: Finish) -> list[int]:
+    """The flips of a block of 16 channels."""
+    if _leaves_out_last(kind, op, finish):
+        found: list[int] = flips(op, rounding).tolist()
+        return found
+    return [finish_values(finish, op)["flip"]] * 16
 
 
 def _rows(finish: Finish, lanes: int) -> str:
@@ -286,7 +345,7 @@ def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> float:
 
 def _row(kind: Kind, name: str, requires: frozenset[str]) -> KernelSpec:
     return KernelSpec(
-        name=f"qs8_depthwise_conv2d__{name}_3x3",
+        name=f"qs8_depthwise_conv2d__{name}",
         op="depthwise_conv2d",
         template="depthwise_conv2d/neon_3x3.c.j2",
         requires=requires,
@@ -297,5 +356,5 @@ def _row(kind: Kind, name: str, requires: frozenset[str]) -> KernelSpec:
     )
 
 
-ROWS = (_row(SMULL, "neon", NEON),)
-DOTPROD_ROWS = (_row(SDOT, "neondot", DOTPROD),)
+ROWS = (_row(SMULL, "neon_3x3", NEON),)
+DOTPROD_ROWS = (_row(SDOT, "neondot_3x3", DOTPROD), _row(SDOT2, "neondot_3x3s2", DOTPROD))

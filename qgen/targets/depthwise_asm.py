@@ -30,16 +30,27 @@ class Pattern:
         order: tap of each row of weights, column by column: 3 * kx + ky; or kx alone where a row
             holds a column of taps. One comes twice where a weight leaves int8.
         runs: taps that share an int16 lane, one run after the other; empty without such lanes.
+        vectors: per row of weights, which vectors of four channels have any, as a mask of bits;
+            empty where all have.
+        zeros: results of the last vector, which has no weights, are in the flips; see `empty.py`.
     """
 
     order: tuple[int, ...]
     runs: tuple[int, ...] = ()
+    vectors: tuple[int, ...] = ()
+    zeros: bool = False
 
     @property
     def name(self) -> str:
         twice = "".join(str(t) for i, t in enumerate(self.order) if t in self.order[:i])
         runs = ["r" + "".join(f"{n:x}" for n in self.runs)] if self.runs else []
-        return "_".join([*runs, *(["x" + twice] if twice else [])])
+        kind = "z" if self.zeros else "v"
+        some = [kind + "".join(f"{n:x}" for n in self.vectors)] if self.vectors else []
+        return "_".join([*runs, *(["x" + twice] if twice else []), *some])
+
+    def has(self, row: int, vector: int) -> bool:
+        """Whether a vector of four channels has weights in a row."""
+        return not self.vectors or bool(self.vectors[row] >> vector & 1)
 
     @property
     def starts(self) -> frozenset[int]:

@@ -6,17 +6,27 @@ Two rows of outputs use it: the upper with weights [w0 w1 w2 0], the lower with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 from qgen.targets.depthwise_asm import REGISTERS, Program, pairs
 from qgen.targets.finish import load_lines
+from qgen.targets.panel_asm import load
 from qgen.targets.requantize_asm import Lines
 
 FOUR = 4  # rows of the image that two rows of outputs read
 COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Weights that are read at once: of a row of the pattern, for a row of outputs."""
+
+    column: int
+    row: int
+    vectors: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class SdotProgram(Program):
         """What is left holds weights; the others are read into `free` at each use."""
         sizes = {"column0": FOUR, "column1": FOUR, "free": 2, "sums": 2 * self.vectors}
         left = REGISTERS - sum(sizes.values()) - len(self.constant_roles)
-        return sizes | {"weights": min(left // 2 * 2, len(self._order))}
+        return sizes | {"weights": min(left // 2 * 2, sum(len(u.vectors) for u in self._units))}
 
     @property
     def temporaries(self) -> tuple[str, ...]:
@@ -42,34 +52,39 @@ class SdotProgram(Program):
         return ("y1", *rows, "s0", "s2", "s3", "d1", "left")
 
     @cached_property
-    def _order(self) -> tuple[tuple[int, int, int], ...]:
-        """(column of weights, row of outputs, vector) in the order of use."""
-        return tuple(
-            (c, o, v)
+    def _units(self) -> tuple[Unit, ...]:
+        """Weights in the order of use, one or two neighbouring vectors at a time."""
+        has = self.pattern.has
+        units = (
+            Unit(c, o, tuple(v for v in (half, half + 1) if has(c, v)))
             for c in range(len(self.pattern.order))
             for half in range(0, self.vectors, 2)
             for o in range(self.ROWS)
-            for v in (half, half + 1)
         )
+        return tuple(u for u in units if u.vectors)
 
     @cached_property
-    def _held(self) -> Mapping[tuple[int, int, int], int]:
+    def _held(self) -> Mapping[Unit, tuple[int, ...]]:
         """Registers of the weights that stay: those of the upper row first."""
-        first = sorted(self._order, key=lambda w: w[1])
-        return dict(zip(first, self.regs["weights"], strict=False))
+        left = self.regs["weights"]
+        held = {}
+        for unit in sorted(self._units, key=lambda u: u.row):
+            count = len(unit.vectors)
+            if count <= len(left):
+                held[unit], left = left[:count], left[count:]
+        return held
 
-    def _offset(self, weights: tuple[int, int, int]) -> int:
-        c, o, v = weights
-        return 16 * ((c * self.ROWS + o) * self.vectors + v)
+    def _load(self, unit: Unit, regs: Sequence[int]) -> list[str]:
+        at = (unit.column * self.ROWS + unit.row) * self.vectors + unit.vectors[0]
+        return pairs(regs[: len(unit.vectors)], "w", 16 * at)
 
     # -- sections --------------------------------------------------------------------------------
 
     @cached_property
     def head(self) -> tuple[Lines, ...]:
         lines = []
-        held = list(self._held.items())
-        for (at, first), (_, second) in zip(held[::2], held[1::2], strict=True):
-            lines.append(f"ldp q{first}, q{second}, [%[w], #{self._offset(at)}]")
+        for unit, regs in self._held.items():
+            lines += self._load(unit, regs)
         lines += load_lines(self.finish, self.constants).lines
         lines.append(f"lsl {self.general('d1')}, %[step], #1")
         return (Lines("Weights and constants stay for all rows.", tuple(lines)),)
@@ -130,7 +145,8 @@ class SdotProgram(Program):
             yield f"zip2 v{r0}.16b, v{r0}.16b, v{r1}.16b"
             yield f"zip2 v{r2}.16b, v{r2}.16b, v{r3}.16b"
             yield f"zip1 v{r1}.8h, v{r0}.8h, v{r2}.8h"
-            yield f"zip2 v{r3}.8h, v{r0}.8h, v{r2}.8h"
+            if not self.pattern.zeros:
+                yield f"zip2 v{r3}.8h, v{r0}.8h, v{r2}.8h"
         yield f"zip1 v{r0}.8h, v{low}.8h, v{high}.8h"
         yield f"zip2 v{r2}.8h, v{low}.8h, v{high}.8h"
 
@@ -162,7 +178,8 @@ class SdotProgram(Program):
     def _column(self, slot: int, pointer: str) -> tuple[Lines, ...]:
         """Two outputs, one above the other; the column in `slot` is replaced by the next."""
         regs = self.regs[f"column{slot}"]
-        lines = [*pairs(self.sums(0), "q", 0), *pairs(self.sums(1), "q", 0)]
+        # The same biases twice.
+        lines = [line for o in range(2) for line in load(self.sums(o), "q", post=False)]
         lines += self._products(0, slot)
         if pointer:
             lines += [
@@ -176,18 +193,20 @@ class SdotProgram(Program):
             lines += self._interleave(slot)
         lines += self._products(2, slot)
         free = () if self.uniform else self.regs["free"]
-        title = "Two outputs, one above the other."
-        return Lines(title, tuple(lines)), self.finish_outputs(2, free), self._stores()
+        title, end = "Two outputs, one above the other.", self.finish_outputs(2, free)
+        if self.pattern.zeros:
+            last = [f"v{self.sums(o)[-1]}." for o in range(2)]
+            end = Lines(end.title, tuple(x for x in end.lines if not any(v in x for v in last)))
+        return Lines(title, tuple(lines)), end, self._stores()
 
     def _products(self, kx: int, slot: int) -> Iterator[str]:
         lanes = self._lanes(slot)
-        for c in (c for c, column in enumerate(self.pattern.order) if column == kx):
-            for at in (w for w in self._order if w[0] == c):
-                _, o, v = at
-                w = self._held.get(at, self.regs["free"][v % 2])
-                if at not in self._held and v % 2 == 0:
-                    yield from pairs(self.regs["free"], "w", self._offset(at))
-                yield f"sdot v{self.sums(o)[v]}.4s, v{lanes[v]}.16b, v{w}.16b"
+        for unit in (u for u in self._units if self.pattern.order[u.column] == kx):
+            regs = self._held.get(unit, self.regs["free"])
+            if unit not in self._held:
+                yield from self._load(unit, regs)
+            for v, w in zip(unit.vectors, regs, strict=False):
+                yield f"sdot v{self.sums(unit.row)[v]}.4s, v{lanes[v]}.16b, v{w}.16b"
 
     def _stores(self) -> Lines:
         first, second = self.sums(0)[0], self.sums(1)[0]

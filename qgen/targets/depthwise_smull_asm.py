@@ -146,7 +146,7 @@ class SmullProgram(Program):
             tuple(
                 f"ld1 {{v{r}.{self.bytes}}}, [{self.general(f'{pointer}{k}')}], "
                 f"{self._step(k, times)}"
-                for k, r in enumerate(regs)
+                for k, r in enumerate(regs[:TALL])
             ),
         )
 
@@ -156,7 +156,7 @@ class SmullProgram(Program):
             slot,
             tuple(
                 f"ldr {self.size}{r}, [{'%[z]' if self.form.right else self.general(f'a{k}')}]"
-                for k, r in enumerate(self.regs[f"column{slot}"])
+                for k, r in enumerate(self.regs[f"column{slot}"][:TALL])
             ),
         )
 

@@ -19,6 +19,7 @@ import numpy as np
 from qgen.ir.linear import Linear
 from qgen.ir.types import Array, DType, Rounding
 from qgen.targets.blocks import block_starts
+from qgen.targets.empty import VECTOR, last_is_empty
 from qgen.targets.finish import (
     Constants,
     Finish,
@@ -26,7 +27,8 @@ from qgen.targets.finish import (
     load_lines,
     plan_finish,
 )
-from qgen.targets.panel_asm import CHUNK, load, position
+from qgen.targets.finish_top import last_lines, top_lines
+from qgen.targets.panel_asm import CHUNK, Layout, load
 from qgen.targets.requantize_asm import Lines, Sums
 from qgen.targets.spec import Helper, RegPlan
 
@@ -36,22 +38,50 @@ UNIT = 16  # most channels that share one set of parameter registers
 
 
 @dataclass(frozen=True)
+class Walk:
+    """Rows that are pixels of lines, read where they lie; see `panel_planes.py`.
+
+    Attributes:
+        taps: columns of a window, each a chunk of 16 bytes per pixel.
+        phases: neighbouring columns lie in as many planes.
+    """
+
+    taps: int
+    phases: int
+
+    def steps(self) -> tuple[str, ...]:
+        """What moves the pointer from each tap to the next; the last to the next line or plane."""
+        hops = ["hop" if (t + 1) % self.phases else "wrap" for t in range(self.taps - 1)]
+        return (*hops, "next")
+
+
+@dataclass(frozen=True)
 class Tile:
-    """Rows by channels of one instance; `depth` bytes per row, a multiple of the group."""
+    """Rows by channels of one instance; `depth` bytes per row, a multiple of the group.
+
+    `half`: the second half of the channels has no weights; see `empty.py`.
+    """
 
     rows: int
     channels: int
     depth: int
+    walk: Walk | None = None
+    half: bool = False
+
+    @property
+    def unrolled(self) -> int:
+        """Chunks of 16 products in the loop."""
+        return self.walk.taps if self.walk else UNROLLED
 
     @property
     def steps(self) -> int:
-        return self.depth // (CHUNK * UNROLLED)
+        return self.depth // (CHUNK * self.unrolled)
 
     @property
     def tails(self) -> tuple[int, ...]:
         """Products behind the loop, in pieces that are loaded at once."""
         whole, rest = divmod(self.depth, CHUNK)
-        return (CHUNK,) * (whole % UNROLLED) + ((rest,) if rest else ())
+        return (CHUNK,) * (whole % self.unrolled) + ((rest,) if rest else ())
 
 
 @dataclass(frozen=True)
@@ -63,26 +93,32 @@ class DotKernel:
         name: isa, as in the names of rows.
         requires: ISA features.
         group: products of one row and channel that lie together.
+        layout: of panels.
         registers: register plan for (rows, channels).
-        products: lines for (plan, tile, products): load them and multiply.
+        products: lines for (plan, tile, products, step): load them and multiply. The pointer to
+            the rows then moves by the operand `step`, or to what follows if that is empty.
         again: lines that load one group of a tile's rows, and of weights, and multiply.
         lanes: parameters [channels] of a block in the order of the lanes.
         store: lines for (registers of results, tile, free registers).
         alone: widths of the blocks of tiles of one row, if there are no others; widest first.
         wide_ends: ends that need a third vector of parameters fit the registers.
+        halves: it leaves out the second half of a tile's channels (`Tile.half`).
     """
 
     mnemonic: str
     name: str
     requires: frozenset[str]
     group: int
+    layout: Layout
     registers: Callable[[int, int], RegPlan]
-    products: Callable[[RegPlan, Tile, int], list[str]]
+    products: Callable[[RegPlan, Tile, int, str], list[str]]
     again: Callable[[RegPlan, Tile], list[str]]
     lanes: Callable[[Array], Array]
     store: Callable[[Sequence[int], Tile, Sequence[int]], list[str]]
     alone: tuple[int, ...] = (8,)
     wide_ends: bool = True
+
+    halves: bool = False
 
     def refuses(self, op: Linear, rounding: Rounding) -> str:
         """Why no kernel of this kind takes an op, or an empty string."""
@@ -105,6 +141,8 @@ class Packed:
         channels: width of a block.
         blocks: without the overlapping one.
         count: channels of the op.
+        half: the last block has no weights in its second half, as dead channels are last, and its
+            end takes the results from `empty.flips`.
     """
 
     weights: Array
@@ -114,6 +152,7 @@ class Packed:
     channels: int
     blocks: int
     count: int
+    half: bool
 
     @property
     def overlap(self) -> bool:
@@ -159,11 +198,12 @@ def pack(
         ]
         # A sum of a wrapped bias and wrapped products is the sum.
         mine = kernel.lanes(bias[some].astype(np.int32))
-        units = [
-            kernel.lanes(row[s + u : s + min(u + UNIT, channels)])
-            for u in range(0, channels, UNIT)
-            for row in finish.rows
-        ]
+        units = []
+        for u in range(0, channels, UNIT):
+            unit = slice(s + u, s + min(u + UNIT, channels))
+            units += [kernel.lanes(row[unit]) for row in finish.rows]
+            if finish.offset is not None:
+                units.append(np.resize(kernel.lanes(finish.offset[unit]), 16))
         count = np.array([len(again), 0, 0, 0]) if others else np.zeros(0)
         words.append(np.concatenate([np.resize(mine, max(len(mine), 16)), *units, count]))
         excess += again
@@ -176,6 +216,10 @@ def pack(
         channels=channels,
         blocks=op.channels // channels,
         count=op.channels,
+        half=kernel.halves
+        and op.channels > channels == 2 * VECTOR
+        and op.channels % channels == 0
+        and last_is_empty(op, finish),
     )
 
 
@@ -188,8 +232,8 @@ def excess_table(kernel: DotKernel, packed: Packed, rows: int) -> Array:
     entries = []
     for group, weights in packed.excess:
         places = [
-            position(group * kernel.group, row, rows, packed.depth, kernel.group)
-            - rows * packed.depth
+            kernel.layout.position(group * kernel.group, row, rows, packed.depth)
+            - kernel.layout.bytes(rows, packed.depth)
             for row in (0, min(4, rows - 1))
         ]
         entries.append(np.array([*places, 0, 0], "<i4").view(np.int8))
@@ -210,16 +254,30 @@ class Instance:
         values = self.helper.vars
         wide, loop, again = values["wide"], values["loop"], values["again"]
         pointer = not values["repeated"] or bool(values["finish"].rows)
-        per_tile = 3 + pointer + 2 * wide + (1 + self.tile.steps * (len(loop) + 2) if loop else 0)
+        per_tile = (
+            3
+            + pointer
+            + wide
+            + 2 * bool(values["walk"])
+            + (1 + self.tile.steps * (len(loop) + 2) if loop else 0)
+        )
         per_tile += len(values["bias"]) + len(values["tails"]) + len(values["end"].lines)
-        groups = tiles * (len(again) + 3) * len(packed.excess)
-        blocks: int = len(packed.parameters) * (8 + 2 * wide + tiles * per_tile)
+        groups = tiles * (len(again) + 4) * len(packed.excess)
+        blocks: int = len(packed.parameters) * (8 + 3 * wide + tiles * per_tile)
         return blocks + groups
 
 
-def instance(kernel: DotKernel, packed: Packed, finish: Finish, rows: int) -> Instance:
-    """The kernel of `rows` rows that an op needs."""
-    tile = Tile(rows, packed.channels, packed.depth)
+def instance(
+    kernel: DotKernel,
+    packed: Packed,
+    finish: Finish,
+    rows: int,
+    walk: Walk | None = None,
+    *,
+    half: bool = False,
+) -> Instance:
+    """The kernel of `rows` rows that an op needs; or that of the last block, if it is `half`."""
+    tile = Tile(rows, packed.channels, packed.depth, walk, half)
     regs = kernel.registers(rows, tile.channels)
     # Vectors of a block's parameters: those of the bias are repeated until they fill four.
     each = kernel.lanes(np.zeros(tile.channels)).size // 4
@@ -231,10 +289,14 @@ def instance(kernel: DotKernel, packed: Packed, finish: Finish, rows: int) -> In
         for line in load(acc[i : i + 4], "q" if repeated else "p", post=not repeated)
     ]
     end = _end(kernel, regs, tile, finish)
+    ways = [f"w{walk.taps}p{walk.phases}"] if walk else ["loop"]
+    steps = walk.steps() if walk else [""] * UNROLLED
+    moves = list(dict.fromkeys(steps)) if walk else []
     traits = (
-        *(["loop"] if tile.steps else []),
+        *(ways if tile.steps else []),
         *([f"k{sum(tile.tails)}"] if tile.tails else []),
         *(["wide"] if packed.excess else []),
+        *(["half"] if half else []),
         *finish.traits,
     )
     values = {
@@ -245,10 +307,13 @@ def instance(kernel: DotKernel, packed: Packed, finish: Finish, rows: int) -> In
         "wide": bool(packed.excess),
         "repeated": repeated,
         "bias": bias,
-        "loop": [x for _ in range(UNROLLED) for x in kernel.products(regs, tile, CHUNK)]
+        "loop": [x for step in steps for x in kernel.products(regs, tile, CHUNK, step)]
         if tile.steps
         else [],
-        "tails": [x for k in tile.tails for x in kernel.products(regs, tile, k)],
+        "walk": moves,
+        "walk_in": "".join(f", ptrdiff_t {m}" for m in moves),
+        "walk_operands": "".join(f', [{m}] "r"({m})' for m in moves),
+        "tails": [x for k in tile.tails for x in kernel.products(regs, tile, k, "")],
         "again": kernel.again(regs, tile),
         "end": end,
         "words": packed.parameters.shape[1],
@@ -264,6 +329,8 @@ def _end(kernel: DotKernel, regs: RegPlan, tile: Tile, finish: Finish) -> Lines:
     units = max(tile.channels // UNIT, 1)
     each = kernel.lanes(np.zeros(tile.channels // units)).size // 4
     rows, needed = len(finish.rows), each * len(finish.rows)
+    if finish.offset is not None:
+        return _top_end(kernel, regs, tile, finish, units, each)
     if rows:
         constants = Constants(0, *pool[needed : needed + 4])
     else:
@@ -281,8 +348,49 @@ def _end(kernel: DotKernel, regs: RegPlan, tile: Tile, finish: Finish) -> Lines:
             for i, value in enumerate(acc[first : first + len(acc) // units])
         ]
         made, found = finish_lines(finish, sums, free, constants)
-        lines += made.lines
+        # Narrowing the first half leaves zeros where the second would be.
+        unused = [s.value for s in sums if tile.half and s.value % 2]
+        lines += without(made.lines, unused)
         title = made.title
         results += found
     spare = [r for r in pool if r not in results]
     return Lines(title, (*lines, *kernel.store(results, tile, spare)))
+
+
+def without(lines: Sequence[str], registers: Sequence[int]) -> list[str]:
+    """Lines that have nothing to do with some vector registers."""
+    return [x for x in lines if not any(f"v{r}." in x for r in registers)]
+
+
+def _top_end(
+    kernel: DotKernel, regs: RegPlan, tile: Tile, finish: Finish, units: int, each: int
+) -> Lines:
+    """As `_end`, with results in the top byte: as many sums at a time as there are free registers.
+
+    Offsets of a unit are four vectors, which are loaded again and again. Those of the first sums go
+    into the pool, later ones into sums that are no longer needed.
+    """
+    pool = [*regs["w"], *regs["a"], *regs.vector.get("free", ())]
+    m0, shift, copies = pool[:each], pool[each : 2 * each], pool[2 * each :]
+    lines: list[str] = []
+    results: list[int] = []
+    acc = list(regs["acc"])
+    size = len(acc) // units
+    for first in range(0, len(acc), size):
+        lines += load([*m0, *shift], "p")
+        mine = acc[first : first + size]
+        while mine:
+            some, mine = mine[: len(copies) // 4 * 4], mine[len(copies) // 4 * 4 :]
+            taken = copies[: len(some)]
+            for i in range(0, len(taken), 4):
+                # The pointer moves on behind the last.
+                last = units > 1 and not mine and i + 4 >= len(taken)
+                lines += load(taken[i : i + 4], "p", post=last)
+            made, found = top_lines(finish, some, taken, m0, shift)
+            lines += made
+            results += found
+            copies = [r for r in [*copies, *some] if r not in results]
+            copies = sorted(copies, key=lambda r: (r not in some, r))
+    end = last_lines(finish, results, [*m0, *shift])
+    spare = [r for r in [*pool, *acc] if r not in results and r not in (*m0, *shift)]
+    return Lines(end.title, (*lines, *end.lines, *kernel.store(results, tile, spare)))

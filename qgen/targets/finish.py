@@ -44,6 +44,8 @@ class Finish:
         unsigned: narrow as unsigned and flip; no zero point is added.
         low, high: whether a clamp is needed below, above; on the int8 result.
         flip: the top bit of the narrowed result is turned.
+        offset: int32 per channel that is added to the product, if `finish_top.py` makes this end;
+            shifts then are to the left.
     """
 
     rounding: Rounding
@@ -59,6 +61,7 @@ class Finish:
     low: bool
     high: bool
     flip: bool
+    offset: Array | None = None
 
     @property
     def rows(self) -> list[Array]:
@@ -80,6 +83,7 @@ class Finish:
             "low": self.low,
             "high": self.high,
             "flip": self.flip,
+            "top": self.offset is not None,
         }
         return tuple(name for name, present in found.items() if present)
 
@@ -187,7 +191,7 @@ def load_lines(finish: Finish, at: Constants) -> Lines:
     """Loads of what `finish_lines` reads from `at`; ``%[out]`` points to the struct."""
     wanted = {
         "m0": finish.immediate is not None,
-        "zero": not finish.unsigned,
+        "zero": not finish.unsigned and finish.offset is None,
         "low": finish.low,
         "high": finish.high,
         "flip": finish.flip,
@@ -235,7 +239,7 @@ def finish_lines(
     results = tuple(halves[::2])
     lines += [f"{narrow} v{v}.8b, v{v}.8h" for v in results]
     lines += [f"{narrow}2 v{to}.16b, v{v}.8h" for to, v in zip(results, halves[1::2], strict=False)]
-    lines += _clamp(finish, results, at)
+    lines += clamp_lines(finish, results, at)
     return Lines(_title(finish), tuple(lines)), results
 
 
@@ -250,7 +254,8 @@ def _narrow32(finish: Finish, values: Sequence[int]) -> list[str]:
     return lines + [f"{name}2 v{to}.8h, v{v}.4s{tail}" for to, v in pairs]
 
 
-def _clamp(finish: Finish, results: Sequence[int], at: Constants) -> list[str]:
+def clamp_lines(finish: Finish, results: Sequence[int], at: Constants) -> list[str]:
+    """Clamps and flips of bytes, where they are needed."""
     # A clamp is in int8: unsigned results are brought there first.
     flipped = [f"eor v{v}.16b, v{v}.16b, v{at.flip}.16b" for v in results] if finish.flip else []
     low = [f"smax v{v}.16b, v{v}.16b, v{at.low}.16b" for v in results] if finish.low else []

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from qgen.ir.types import Array
 from qgen.targets.dot import DotKernel, Tile
-from qgen.targets.panel_asm import CHUNK, QUAD, load
+from qgen.targets.panel_asm import CHUNK, DIRECT, load
 from qgen.targets.spec import RegPlan
 
 GROUP = 4  # products of one lane and SDOT
@@ -32,55 +32,60 @@ def register_plan(rows: int, channels: int) -> RegPlan:
     return RegPlan({role: tuple(registers) for role, registers in plan.items()})
 
 
-def products(regs: RegPlan, tile: Tile, count: int) -> list[str]:
+def products(regs: RegPlan, tile: Tile, count: int, step: str) -> list[str]:
     """Load and multiply `count` products of every sum; 4, 8, 12 or 16."""
     groups, vectors = count // GROUP, tile.channels // 4
     w = regs["w"]
     ahead = len(w) // vectors  # groups whose weights are in registers
-    lines = _rows(regs, tile, count)
+    lines = _rows(regs, tile, count, step)
     lines += load(w[: min(groups, ahead) * vectors], "v")
     for g in range(groups):
         at = g % ahead * vectors
         if g >= ahead and at == 0:
             lines += load(w[: min(groups - g, ahead) * vectors], "v")
-        lines += _multiply(regs, tile, w[at : at + vectors], groups, g)
+        lines += _multiply(regs, tile, w[at : at + vectors], g)
     return lines
 
 
-def _rows(regs: RegPlan, tile: Tile, count: int) -> list[str]:
+def _rows(regs: RegPlan, tile: Tile, count: int, step: str) -> list[str]:
     a = regs["a"]
-    if tile.rows > 1:
-        return load(a[: tile.rows // QUAD * count // GROUP], "a")
-    if count == CHUNK:
-        return load(a[:1], "a")
+    if tile.rows > 1 or count == CHUNK:
+        lines = load(a[: tile.rows], "a")
+        if step:
+            lines[-1] = f"{lines[-1].rpartition(', ')[0]}, %[{step}]"
+        return lines
     lines = [f"ldr d{a[0]}, [%[a]], #8"] if count & 8 else []
     if count == 4:
         return [f"ldr s{a[0]}, [%[a]], #4"]
     return [*lines, f"ld1 {{v{a[0]}.s}}[2], [%[a]], #4"] if count & 4 else lines
 
 
-def _multiply(
-    regs: RegPlan, tile: Tile, weights: Sequence[int], groups: int, group: int
-) -> list[str]:
-    """One group of products of all sums."""
-    lines = []
-    for vector, w in enumerate(weights):
-        for row in range(tile.rows):
-            acc = regs["acc"][row * len(weights) + vector]
-            # A row alone has its groups side by side, four rows have theirs row by row.
-            register, lane = (0, group) if tile.rows == 1 else (row // QUAD * groups + group, row)
-            a = regs["a"][register]
-            lines.append(f"sdot v{acc}.4s, v{w}.16b, v{a}.4b[{lane % QUAD}]")
-    return lines
+def _multiply(regs: RegPlan, tile: Tile, weights: Sequence[int], group: int) -> list[str]:
+    """One group of products of all sums: a lane of each row's register."""
+    used = weights[: len(weights) // 2] if tile.half else weights
+    return [
+        f"sdot v{regs['acc'][row * len(weights) + vector]}.4s, v{w}.16b, v{a}.4b[{group}]"
+        for vector, w in enumerate(used)
+        for row, a in enumerate(regs["a"][: tile.rows])
+    ]
 
 
 def again(regs: RegPlan, tile: Tile) -> list[str]:
-    """One group whose offsets are in `first` and `second`, with weights of its own."""
-    a, w = regs["a"], regs["w"][: tile.channels // 4]
-    size = "s" if tile.rows == 1 else "q"
-    lines = [f"ldr {size}{a[0]}, [%[a], %[first]]"]
-    lines += [f"ldr q{a[1]}, [%[a], %[second]]"] if tile.rows > QUAD else []
-    return [*lines, *load(w, "x"), *_multiply(regs, tile, w, 1, 0)]
+    """One group whose offset is in `first`, with weights of its own.
+
+    Loads of whole registers have it in lane 0, and go beyond the panel. Rows of a single chunk may
+    be the tensor itself, behind which nothing may be read.
+    """
+    a, w = regs["a"][: tile.rows], regs["w"][: tile.channels // 4]
+    if tile.rows == 1:
+        lines = [f"ldr s{a[0]}, [%[a], %[first]]"]
+    else:
+        lines = ["add %[first], %[first], %[a]"]
+        if CHUNK // 2 < tile.depth <= CHUNK:
+            lines += [f"ldr s{r}, [%[first], #{CHUNK * row}]" for row, r in enumerate(a)]
+        else:
+            lines += load(a, "first")
+    return [*lines, *load(w, "x"), *_multiply(regs, tile, w, 0)]
 
 
 def lanes(values: Array) -> Array:
@@ -103,10 +108,12 @@ KERNEL = DotKernel(
     name="neondot",
     requires=DOTPROD,
     group=GROUP,
+    layout=DIRECT,
     registers=register_plan,
     products=products,
     again=again,
     lanes=lanes,
     store=store,
     alone=(32, 16, 8),
+    halves=True,
 )

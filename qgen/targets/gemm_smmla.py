@@ -14,7 +14,7 @@ import numpy as np
 from qgen.ir.types import Array
 from qgen.targets.dot import DotKernel, Tile
 from qgen.targets.gemm_sdot import DOTPROD
-from qgen.targets.panel_asm import QUAD, load
+from qgen.targets.panel_asm import PAIRED, QUAD, load
 from qgen.targets.spec import RegPlan
 
 GROUP = 8  # products of one sum and SMMLA
@@ -28,8 +28,9 @@ def register_plan(rows: int, channels: int) -> RegPlan:
     return RegPlan({"a": tuple(range(8)), "w": tuple(range(8, 16)), "acc": acc})
 
 
-def products(regs: RegPlan, tile: Tile, count: int) -> list[str]:
+def products(regs: RegPlan, tile: Tile, count: int, step: str) -> list[str]:
     """Load and multiply `count` products of every sum; 8 or 16."""
+    assert not step, "rows are interleaved"
     groups, a, w = count // GROUP, regs["a"], regs["w"]
     if tile.rows == 1:
         lines = [f"ld1r {{v{r}.2d}}, [%[a]], #8" for r in a[:groups]]
@@ -95,6 +96,7 @@ KERNEL = DotKernel(
     name="neoni8mm",
     requires=I8MM,
     group=GROUP,
+    layout=PAIRED,
     registers=register_plan,
     products=products,
     again=again,

@@ -7,18 +7,22 @@ all blocks of channels there. A row alone is its own panel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from qgen.ir.linear import Linear
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.types import DType, Rounding
-from qgen.targets.dot import DotKernel, Instance, Packed, excess_table, instance, pack
+from qgen.targets.dot import DotKernel, Instance, Packed, Walk, excess_table, instance, pack
+from qgen.targets.empty import flips
 from qgen.targets.finish import Finish, finish_values, plan_finish
+from qgen.targets.finish_top import with_top
 from qgen.targets.fold import overflow_reason
 from qgen.targets.neon import FINISH_CONSTANTS
-from qgen.targets.panel_asm import CHUNK, pack_chunk, pack_rest
+from qgen.targets.panel_asm import CHUNK, Layout, packing, unit
 from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
 
 CHANNELS = 8  # of a block where there are several rows
@@ -37,12 +41,14 @@ class Part:
 
     Attributes:
         kernel: its instance.
+        half: the instance of the last block, if that is half empty.
         first: number of the first row.
         tiles: how many there are.
         at_once: tiles of a panel.
     """
 
     kernel: Instance
+    half: Instance | None
     first: int
     tiles: int
     at_once: int
@@ -52,6 +58,10 @@ class Part:
         return self.kernel.tile.rows
 
     @property
+    def helpers(self) -> list[Helper]:
+        return [k.helper for k in (self.kernel, self.half) if k]
+
+    @property
     def panels(self) -> int:
         return -(-self.tiles // self.at_once)
 
@@ -59,7 +69,11 @@ class Part:
         """Instructions of `calls` calls per panel, without packing."""
         # What a call does once per block is in the cost of the first panel.
         more = (self.panels - 1) * self.kernel.cost(packed, 0)
-        return self.kernel.cost(packed, self.tiles) + more + self.panels * calls * PER_CALL
+        total: float = self.kernel.cost(packed, self.tiles) + more + self.panels * calls * PER_CALL
+        if self.half:
+            less = self.kernel.cost(packed, self.tiles) - self.half.cost(packed, self.tiles)
+            total -= less / len(packed.parameters)
+        return total
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class Plan:
 
     kernel: DotKernel
     op: Linear
+    rounding: Rounding
     finish: Finish
     packed: Packed
     parts: tuple[Part, ...]
@@ -75,23 +90,22 @@ class Plan:
     @property
     def calls(self) -> int:
         """Calls of kernels for one panel."""
-        return 1 + self.packed.overlap
+        return 1 + (self.packed.overlap or self.packed.half)
 
     def cost(self) -> float:
         """Instructions of a run."""
         total = 0.0
         for part in self.parts:
             total += part.cost(self.packed, self.calls)
-            if part.rows > 1:
+            if not in_place(self, part):
                 total += part.panels * PER_PACK + part.tiles * self.pack_cost(part.rows)
         return total + PER_CALL
 
     def pack_cost(self, rows: int) -> int:
         """Instructions to pack a tile of rows that follow each other."""
-        chunks, rest = divmod(self.packed.depth, CHUNK)
-        lines = len(pack_chunk(rows, self.kernel.group)) + 2
-        more = len(list(pack_rest(rows, rest, self.kernel.group)))
-        return chunks * lines + (chunks > 0) + more + 3
+        turns, rest = divmod(self.packed.depth, unit(self.kernel.layout))
+        made = packing(self.kernel.layout, rows, rest)
+        return turns * (len(made.loop) + 2) + (turns > 0) + len(made.last) + 3
 
 
 def split_rows(count: int) -> list[tuple[int, int, int]]:
@@ -105,11 +119,29 @@ def split_rows(count: int) -> list[tuple[int, int, int]]:
     return found
 
 
+def in_place(plan: Plan, part: Part) -> bool:
+    """Rows that follow each other are their own panel: single ones, and those of one chunk."""
+    one = plan.op.weight_matrix().shape[0] == CHUNK
+    return part.rows == 1 or (plan.kernel.layout.direct and one)
+
+
+def panel_bytes(plan: Plan, part: Part) -> int:
+    """Size of a part's panel, with what is read behind it."""
+    layout, packed = plan.kernel.layout, plan.packed
+    behind = layout.behind(bool(packed.excess))
+    return part.at_once * layout.bytes(part.rows, packed.depth) + behind
+
+
 def make_plan(
-    kernel: DotKernel, op: Linear, rounding: Rounding, order: Sequence[int], count: int
+    kernel: DotKernel,
+    op: Linear,
+    rounding: Rounding,
+    order: Sequence[int],
+    count: int,
+    walk: Walk | None = None,
 ) -> Plan:
     """The cheapest plan for `count` rows in the given order of products."""
-    finish = plan_finish(op, op.rounding(rounding))
+    finish = with_top(plan_finish(op, op.rounding(rounding)))
     heights = split_rows(count)
     widths = (CHANNELS,) if heights[0][0] > 1 else kernel.alone
     plans = []
@@ -119,11 +151,14 @@ def make_plan(
         packed = pack(kernel, op, finish, width, order)
         parts = []
         for rows, first, tiles in heights:
-            most = max(scratch_bytes(op, PANEL_BYTES, PANEL_SHARE) // (rows * packed.depth), 1)
-            # A row alone is not packed.
-            at_once = tiles if rows == 1 else balanced(tiles, most)
-            parts.append(Part(instance(kernel, packed, finish, rows), first, tiles, at_once))
-        plans.append(Plan(kernel, op, finish, packed, tuple(parts)))
+            size = kernel.layout.bytes(rows, packed.depth)
+            most = max(scratch_bytes(op, PANEL_BYTES, PANEL_SHARE) // size, 1)
+            # A row alone is not packed, nor are pixels of lines.
+            at_once = tiles if rows == 1 or walk else balanced(tiles, most)
+            made = instance(kernel, packed, finish, rows, walk)
+            half = instance(kernel, packed, finish, rows, walk, half=True) if packed.half else None
+            parts.append(Part(made, half, first, tiles, at_once))
+        plans.append(Plan(kernel, op, rounding, finish, packed, tuple(parts)))
     return min(plans, key=Plan.cost)
 
 
@@ -138,18 +173,21 @@ def balanced(count: int, most: int) -> int:
     return -(-count // pieces)
 
 
-def pack_rows(kernel: DotKernel, rows: int, depth: int) -> Helper:
+def pack_rows(layout: Layout, rows: int, depth: int) -> Helper:
     """Packing of rows that follow each other."""
-    chunks, rest = divmod(depth, CHUNK)
-    traits = [*(["loop"] if chunks else []), *([f"k{rest}"] if rest else [])]
-    name = "_".join([f"pack_{rows}x{kernel.group}", *traits])
-    registers = [f'"v{r}"' for r in range(rows)]
+    turns, rest = divmod(depth, unit(layout))
+    made = packing(layout, rows, rest)
+    traits = [*(["loop"] if turns else []), *([f"k{rest}"] if rest else [])]
+    name = "_".join([f"pack_{rows}x{layout.group}", *traits])
+    registers = [f'"v{r}"' for r in made.registers]
     values = {
         "rows": rows,
+        "unit": made.unit,
         "rest": rest,
-        "loop": chunks > 0,
-        "chunk": pack_chunk(rows, kernel.group),
-        "last": list(pack_rest(rows, rest, kernel.group)),
+        "over": made.over,
+        "loop": made.loop if turns else [],
+        "last": made.last,
+        "direct": layout.direct,
         "clobbers": [*registers, '"cc"', '"memory"'],
     }
     return Helper(name, "helpers/pack_rows.c.j2", values)
@@ -160,10 +198,13 @@ def part_values(plan: Plan, part: Part) -> dict[str, Any]:
     packed, tile = plan.packed, part.kernel.tile
     step = packed.depth
     entry = 16 + packed.channels * plan.kernel.group
-    mine = int(packed.parameters[: packed.blocks, -4].sum()) if packed.excess else 0
-    overlap = {
-        "weights": packed.blocks * packed.depth * packed.channels,
-        "words": packed.blocks * packed.parameters.shape[1],
+    # Blocks of one call; the last one alone, which overlaps its neighbour or is half empty.
+    blocks = packed.blocks - packed.half
+    mine = int(packed.parameters[:blocks, -4].sum()) if packed.excess else 0
+    last = {
+        "kernel": (part.half or part.kernel).helper.name,
+        "weights": blocks * packed.depth * packed.channels,
+        "words": blocks * packed.parameters.shape[1],
         "channel": plan.op.channels - packed.channels,
         "excess": mine * entry,
     }
@@ -175,16 +216,26 @@ def part_values(plan: Plan, part: Part) -> dict[str, Any]:
         "tiles": part.tiles,
         "chunk": part.at_once,
         "row": step,
-        "chunks": f", {step // CHUNK}" if step >= CHUNK else "",
+        "turns": f", {turns}" if (turns := step // unit(plan.kernel.layout)) else "",
         "x": part.first * step,
         "y": f"{y} + {offset}" if offset else y,
         "stride": plan.op.channels,
-        "blocks": packed.blocks,
+        "blocks": blocks,
+        "half": bool(part.half),
         "steps": f", {tile.steps}" if tile.steps else "",
+        "moves": "",
         "excess": f"e{part.rows}" if packed.excess else "",
-        "overlap": overlap if packed.overlap else None,
+        "last": last if packed.overlap or packed.half else None,
         "pack": "",
     }
+
+
+def end_values(plan: Plan) -> dict[str, Any]:
+    """Constants of the end, and the flips of a block that is half empty."""
+    values: dict[str, Any] = finish_values(plan.finish, plan.op)
+    channels = plan.packed.channels
+    block = flips(plan.op, plan.rounding)[-channels:].tolist() if plan.packed.half else []
+    return values | {"flips": block * (16 // channels)}
 
 
 def constants(plan: Plan) -> dict[str, Constant]:
@@ -217,30 +268,45 @@ def notes(plan: Plan) -> tuple[str, ...]:
 # -- rows that follow each other -----------------------------------------------------------------
 
 
+def _used(kernel: DotKernel, op: Linear, count: int) -> int:
+    """Products of a sum: without groups of zero weights at the end of rows of one chunk.
+
+    Rows are tiles as they are then, and their size stays what it is.
+    """
+    weights = op.weight_matrix()
+    depth = len(weights)
+    if not kernel.layout.direct or depth != CHUNK or any(r == 1 for r, _, _ in split_rows(count)):
+        return depth
+    used = np.flatnonzero(weights.any(axis=1)).max(initial=0) + 1
+    return max(int(-(-used // kernel.group) * kernel.group), CHUNK // 2 + kernel.group)
+
+
 def _rows_plan(kernel: DotKernel, op: Linear, rounding: Rounding) -> Plan:
-    depth = op.weight_matrix().shape[0]
-    return make_plan(kernel, op, rounding, range(depth), op.out.type.elements // op.channels)
+    count = op.out.type.elements // op.channels
+    plan = make_plan(kernel, op, rounding, range(_used(kernel, op, count)), count)
+    parts = (replace(p, at_once=p.tiles) if in_place(plan, p) else p for p in plan.parts)
+    return replace(plan, parts=tuple(parts))
 
 
 def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared:
     plan = _rows_plan(kernel, op, rounding)
-    depth = plan.packed.depth
+    depth = op.weight_matrix().shape[0]
     helpers, parts = [FINISH_CONSTANTS], []
     scratch = 0
     for part in plan.parts:
         values = part_values(plan, part)
-        if part.rows > 1:
-            packing = pack_rows(kernel, part.rows, depth)
-            values["pack"] = packing.name
-            helpers.append(packing)
-            scratch = max(scratch, part.at_once * part.rows * depth)
-        helpers.append(part.kernel.helper)
+        if not in_place(plan, part):
+            made = pack_rows(kernel.layout, part.rows, depth)
+            values["pack"] = made.name
+            helpers.append(made)
+            scratch = max(scratch, panel_bytes(plan, part))
+        helpers += part.helpers
         parts.append(values)
     return Prepared(
         constants=constants(plan),
         scratch=scratch,
         helpers=tuple(helpers),
-        vars={"end": finish_values(plan.finish, op), "panels": parts},
+        vars={"end": end_values(plan), "panels": parts},
         notes=notes(plan),
     )
 

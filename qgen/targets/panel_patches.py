@@ -13,16 +13,18 @@ from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.fully_connected import FullyConnected
 from qgen.ir.types import DType, Rounding
 from qgen.targets.dot import DotKernel
-from qgen.targets.finish import finish_values
 from qgen.targets.neon import FILL, FINISH_CONSTANTS, GATHER
 from qgen.targets.panel import (
     CHANNELS,
     ROWS,
     Plan,
     constants,
+    end_values,
+    in_place,
     make_plan,
     notes,
     pack_rows,
+    panel_bytes,
     part_values,
     refuses,
 )
@@ -44,14 +46,13 @@ def _parts(plan: Plan, kernel: DotKernel) -> tuple[list[dict[str, Any]], list[He
     parts, helpers, copied, panel = [], [], 0, 0
     for part in plan.parts:
         values = part_values(plan, part)
-        size = part.at_once * part.rows * depth
-        copied = max(copied, size)
-        if part.rows > 1:
-            packing = pack_rows(kernel, part.rows, depth)
-            helpers.append(packing)
-            values |= {"pack": packing.name, "arguments": f"{depth}{values['chunks']}"}
-            panel = max(panel, size)
-        helpers.append(part.kernel.helper)
+        copied = max(copied, part.at_once * part.rows * depth)
+        if not in_place(plan, part):
+            made = pack_rows(kernel.layout, part.rows, depth)
+            helpers.append(made)
+            values |= {"pack": made.name, "arguments": f"{depth}{values['turns']}"}
+            panel = max(panel, panel_bytes(plan, part))
+        helpers += part.helpers
         parts.append(values)
     return parts, helpers, copied, panel
 
@@ -107,7 +108,7 @@ def _prepare_window(kernel: DotKernel, op: Conv2D, rounding: Rounding) -> Prepar
         helpers=(FINISH_CONSTANTS, *line_helpers(image), *fill, *helpers),
         vars=window_values(op, image, panel_at)
         | {
-            "end": finish_values(plan.finish, op),
+            "end": end_values(plan),
             "panels": parts,
             "packs": panel > 0,
             "split": any(p.at_once < p.tiles for p in plan.parts),
@@ -150,7 +151,7 @@ def _prepare_rows(kernel: DotKernel, op: FullyConnected, rounding: Rounding) -> 
         scratch=copied + panel,
         helpers=(FINISH_CONSTANTS, GATHER, *fill, *helpers),
         vars={
-            "end": finish_values(plan.finish, op),
+            "end": end_values(plan),
             "panels": parts,
             "panel_at": copied,
             "incomplete": depth > products,

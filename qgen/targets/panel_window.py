@@ -4,7 +4,8 @@ Lines of the image are copied with their padding, for a band of output rows at a
 pixels are alike: no window is at an edge any more. From these lines (or from the image itself where
 it needs neither padding nor a flip) windows become panels in one of three ways:
 
-- runs: a window's lines are whole chunks of 16 bytes, which LD1 and ST4 pack as they are;
+- runs: a window's lines are whole chunks of 16 bytes, which LD1 and ST4 pack as they are (where
+  rows need not be interleaved, `panel_planes.py` does without panels);
 - pixels: lines of at most 16 bytes, as in first layers; TBL puts a window together in registers;
 - patches: anything else is copied window by window, then packed like the rows of a matrix.
 """
@@ -19,7 +20,6 @@ from typing import Any
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.types import DType, Rounding
 from qgen.targets.dot import DotKernel
-from qgen.targets.finish import finish_values
 from qgen.targets.neon import FILL, FINISH_CONSTANTS, GATHER
 from qgen.targets.panel import (
     CHANNELS,
@@ -28,8 +28,10 @@ from qgen.targets.panel import (
     ROWS,
     Plan,
     constants,
+    end_values,
     make_plan,
     notes,
+    panel_bytes,
     part_values,
     refuses,
     scratch_bytes,
@@ -171,7 +173,7 @@ def _lines_plan(
 
 def _pack_lines(kernel: DotKernel, op: Conv2D, rows: int, depth: int) -> tuple[Helper, float]:
     """Packing of runs, and instructions per tile."""
-    chunk = pack_chunk(rows, kernel.group)
+    chunk = pack_chunk(rows)
     values = {"rows": rows, "chunk": chunk, "clobbers": _clobbers(range(rows))}
     name = f"pack_lines_{rows}x{kernel.group}"
     each = (len(chunk) + 2) * depth // CHUNK + 5 * op.window.h.kernel + 5
@@ -181,21 +183,27 @@ def _pack_lines(kernel: DotKernel, op: Conv2D, rows: int, depth: int) -> tuple[H
 def _pack_pixels(kernel: DotKernel, op: Conv2D, rows: int, depth: int) -> tuple[Helper, float]:
     """Packing of pixels, and instructions per tile."""
     lines, run = op.window.h.kernel, run_bytes(op)
-    products = lines * run
-    made = pack_pixels(rows, depth, kernel.group, lines)
-    order = [k // run * CHUNK + k % run if k < products else 255 for k in range(made.outputs * 16)]
+    products, step = lines * run, op.window.w.stride * op.x.shape[3]
+    made = pack_pixels(kernel.layout, rows, depth, lines, run, step)
+    order = [
+        k // run * CHUNK + k % run + which * step if k < products else 255
+        for which in range(made.shared)
+        for k in range(made.outputs * CHUNK)
+    ]
     values = {
         "rows": rows,
         "lines": lines,
         "run": run,
         "order": order,
+        "shared": made.shared,
         "table": made.table,
         "body": made.body,
-        "bytes": rows * depth,
+        "bytes": kernel.layout.bytes(rows, depth),
+        "direct": kernel.layout.direct,
         "lines_out": "".join(f', [line{i}] "+&r"(line{i})' for i in range(lines)),
         "clobbers": _clobbers(made.registers),
     }
-    name = f"pack_pixels_{rows}x{kernel.group}_{lines}x{run}"
+    name = f"pack_pixels_{rows}x{kernel.layout.group}_{lines}x{run}s{step}"
     return Helper(name, "helpers/pack_pixels.c.j2", values), len(made.body) + 3
 
 
@@ -239,13 +247,14 @@ class Way:
         pitch = win.h.dilation * image.pitch
         chunks = run_bytes(op) // CHUNK
         arguments = f"{step}, {pitch}, {win.h.kernel}, {chunks}"
-        if self.pixels:
-            arguments = f"{step}, {pitch}" if win.h.kernel > 1 else f"{step}"
         helpers, parts, panel = [FINISH_CONSTANTS, *line_helpers(image)], [], 0
         for part in plan.parts:
             packing, _ = self.packing(kernel, op, part.rows, depth)
-            helpers += [packing, part.kernel.helper]
-            panel = max(panel, part.at_once * part.rows * depth)
+            if self.pixels:
+                moves = [step * packing.vars["shared"], *([pitch] if win.h.kernel > 1 else [])]
+                arguments = ", ".join(map(str, moves))
+            helpers += [packing, *part.helpers]
+            panel = max(panel, panel_bytes(plan, part))
             parts.append(
                 part_values(plan, part)
                 | {
@@ -258,13 +267,14 @@ class Way:
             )
         # Behind the lines what TBL's loads read too much, behind the panel what ST4 writes so.
         panel_at = image.bytes + (CHUNK if self.pixels else 0)
+        too_much = CHUNK * QUAD if self.pixels and not kernel.layout.direct else 0
         return Prepared(
             constants=constants(plan),
-            scratch=panel_at + panel + (CHUNK * QUAD if self.pixels else 0),
+            scratch=panel_at + panel + too_much,
             helpers=tuple(helpers),
             vars=window_values(op, image, panel_at)
             | {
-                "end": finish_values(plan.finish, op),
+                "end": end_values(plan),
                 "panels": parts,
                 "split": any(p.at_once < p.tiles for p in plan.parts),
                 "pitch": image.pitch,
@@ -305,6 +315,7 @@ def window_values(op: Conv2D, image: Image, panel_at: int) -> dict[str, Any]:
 
 def rows(kernel: DotKernel) -> tuple[KernelSpec, ...]:
     """Rows of a kernel for a target's table: runs and pixels."""
+    ways = (Way("runs", pixels=False), Way("pixels", pixels=True))
     return tuple(
         KernelSpec(
             name=f"qs8_conv2d__{kernel.name}_{ROWS[0]}x{CHANNELS}_{way.name}",
@@ -317,5 +328,5 @@ def rows(kernel: DotKernel) -> tuple[KernelSpec, ...]:
             tile=(ROWS[0], CHANNELS, CHUNK * 2),
             regs=kernel.registers(ROWS[0], CHANNELS),
         )
-        for way in (Way("runs", pixels=False), Way("pixels", pixels=True))
+        for way in (ways[1:] if kernel.layout.direct else ways)
     )

@@ -6,16 +6,16 @@ typedef struct t_finish_constants {
 } t_finish_constants;
 
 /* Packs rows that follow each other, 8 to a tile: LD1 reads 16 bytes of each, ST4 interleaves four.
- * `chunks` of 16 bytes per row and 8 more; rows are `step` bytes long. */
+ * `turns` of 16 bytes per row and 8 more; rows are `step` bytes long. */
 static void t_pack_8x8_loop_k8(
-    int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step, size_t chunks)
+    int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step, size_t turns)
 {
     const ptrdiff_t back = 16 - 7 * step;
     size_t left;
     const ptrdiff_t next = 8 - step;
     __asm__ volatile(
         "1:\n\t"
-        "mov %[left], %[chunks]\n\t"
+        "mov %[left], %[turns]\n\t"
         "2:\n\t"
         "ld1 {v0.16b}, [%[from]], %[step]\n\t"
         "subs %[left], %[left], #1\n\t"
@@ -43,7 +43,7 @@ static void t_pack_8x8_loop_k8(
         "st4 {v4.d-v7.d}[0], [%[to]], #32\n\t"
         "b.ne 1b\n\t"
         : [to] "+&r"(to), [from] "+&r"(from), [tiles] "+&r"(tiles), [left] "=&r"(left)
-        : [step] "r"(step), [next] "r"(next), [chunks] "r"(chunks), [back] "r"(back)
+        : [step] "r"(step), [turns] "r"(turns), [back] "r"(back), [next] "r"(next)
         : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "cc", "memory");
 }
 
@@ -209,16 +209,16 @@ static void t_smmla_8x8_k24_shr6_unsigned_flip(
 #endif
 
 /* Packs rows that follow each other, 4 to a tile: LD1 reads 16 bytes of each, ST4 interleaves four.
- * `chunks` of 16 bytes per row and 8 more; rows are `step` bytes long. */
+ * `turns` of 16 bytes per row and 8 more; rows are `step` bytes long. */
 static void t_pack_4x8_loop_k8(
-    int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step, size_t chunks)
+    int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step, size_t turns)
 {
     const ptrdiff_t back = 16 - 3 * step;
     size_t left;
     const ptrdiff_t next = 8 - step;
     __asm__ volatile(
         "1:\n\t"
-        "mov %[left], %[chunks]\n\t"
+        "mov %[left], %[turns]\n\t"
         "2:\n\t"
         "ld1 {v0.16b}, [%[from]], %[step]\n\t"
         "subs %[left], %[left], #1\n\t"
@@ -236,7 +236,7 @@ static void t_pack_4x8_loop_k8(
         "st4 {v0.d-v3.d}[0], [%[to]], #32\n\t"
         "b.ne 1b\n\t"
         : [to] "+&r"(to), [from] "+&r"(from), [tiles] "+&r"(tiles), [left] "=&r"(left)
-        : [step] "r"(step), [next] "r"(next), [chunks] "r"(chunks), [back] "r"(back)
+        : [step] "r"(step), [turns] "r"(turns), [back] "r"(back), [next] "r"(next)
         : "v0", "v1", "v2", "v3", "cc", "memory");
 }
 

@@ -125,13 +125,38 @@ def test_every_form_of_smull_equals_golden(rounding: Rounding) -> None:
     assert {"weight" in p.regs.vector for p in found} == {True, False}
 
 
+@pytest.mark.parametrize(("stride", "kernel"), [(1, "neondot_3x3"), (2, "neondot_3x3s2")])
 @pytest.mark.parametrize("rounding", Rounding)
-def test_every_form_of_sdot_equals_golden(rounding: Rounding) -> None:
-    forms = [f for f in FORMS if f.stride == 1]
-    found = verified(lowered(rounding, alone("aarch64+dotprod", "neondot_3x3"), forms))
+def test_every_form_of_sdot_equals_golden(rounding: Rounding, stride: int, kernel: str) -> None:
+    forms = [f for f in FORMS if f.stride == stride]
+    found = verified(lowered(rounding, alone("aarch64+dotprod", kernel), forms))
     assert {p.form for p in found} == set(forms)
     assert {len(p.pattern.order) > 3 for p in found} == {True, False}
     assert {p.uniform for p in found} == {True, False}
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [(1, "neondot_3x3"), (2, "neondot_3x3s2")])
+def test_vectors_without_weights_equal_golden(stride: int, kernel: str) -> None:
+    """Channels 12 to 15 have none, as after `dead_last`; some others only where int8 is left."""
+    ops = []
+    for index, form in enumerate(f for f in FORMS if f.stride == stride and f.lanes == 16):
+        rng = np.random.default_rng(index)
+        image, result, pads = size(form, rng)
+        op = built(
+            4 * index + 1, ((3, 3), image, result), 16, rng,
+            stride=(stride, stride), padding=pads,
+        )  # fmt: skip
+        data = op.w.const.copy()
+        data[..., 12:] = op.w.zero
+        data[0, 0, 0, 5] = 255 if index % 2 else data[0, 0, 0, 5]
+        quant = QParams((0.02,), op.w.zero)
+        w = replace(op.w, data=data, type=replace(op.w.type, quant=quant))
+        zero = QParams((op.out.type.scale,), -128)
+        out = replace(op.out, type=replace(op.out.type, quant=zero))
+        ops.append(op.replace(w=w, out=out, activation=Activation.RELU))
+    found = verified(lower(graph(Rounding.GEMMLOWP, ops), alone("aarch64+dotprod", kernel)))
+    assert all(p.pattern.vectors for p in found)
+    assert any(p.pattern.zeros for p in found) == (stride == 1)
 
 
 def window(index: int, rng: np.random.Generator) -> DepthwiseConv2D:

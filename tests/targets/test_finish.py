@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from qgen.targets.finish import (
     plan_finish,
     short_multipliers,
 )
+from qgen.targets.finish_top import last_lines, top_lines, with_top
 from qgen.targets.requantize_asm import Sums
 from qgen.toolchain.cc import compile_c
 from qgen.toolchain.emulator import run
@@ -72,10 +74,15 @@ def function(index: int, finish: Finish) -> str:
     lines = [f"ldr q{i}, [%[x], #{16 * i}]" for i in range(4)]
     for i in range(len(finish.rows)):
         lines += [f"ldr q{4 * (i + 1) + j}, [%[q], #{16 * i}]" for j in range(4)]
-    lines += load_lines(finish, AT).lines
-    made, results = finish_lines(finish, SUMS, FREE, AT)
-    assert results == (0,)
-    lines += [*made.lines, "str q0, [%[y]]"]
+    if finish.offset is None:
+        lines += load_lines(finish, AT).lines
+        made, results = finish_lines(finish, SUMS, FREE, AT)
+        lines += made.lines
+    else:
+        lines += [f"ldr q{12 + j}, [%[q], #32]" for j in range(4)]
+        first, results = top_lines(finish, range(4), range(12, 16), range(4, 8), range(8, 12))
+        lines += [*first, *last_lines(finish, results, FREE).lines]
+    lines.append(f"str q{results[0]}, [%[y]]")
     body = "\n".join(f'        "{line}\\n\\t"' for line in lines)
     clobbers = ", ".join(f'"v{i}"' for i in range(29))
     return f"""
@@ -99,20 +106,28 @@ struct c { int32_t m0[4]; int16_t zero[8]; int8_t low[16], high[16], flip[16]; }
 """
 
 
+def plain(finish: Finish) -> Finish:
+    return finish
+
+
+@pytest.mark.parametrize("way", [plain, with_top])
 @pytest.mark.parametrize("rounding", Rounding)
-def test_equals_golden_around_every_tie(rounding: Rounding, tmp_path: Path) -> None:
-    machine = target("aarch64").toolchain
+def test_equals_golden_around_every_tie(
+    rounding: Rounding, way: Callable[[Finish], Finish], tmp_path: Path
+) -> None:
+    machine = target("aarch64+dotprod").toolchain
     functions, calls, wanted = [HEAD], [], []
     seen: Counter[str] = Counter()
     for index, op in enumerate(ops(40)):
-        finish = plan_finish(op, rounding)
+        finish = way(plan_finish(op, rounding))
         seen.update(finish.traits)
         channel = index % op.channels
         sums = sums_around_ties(op, channel)
         count = -(-sums.size // LANES)
         padded = np.resize(sums, count * LANES)
         wanted.append(golden(op, rounding, padded, channel))
-        rows = np.repeat([int(r[channel]) for r in finish.rows] or [0], 4)
+        more = [] if finish.offset is None else [finish.offset]
+        rows = np.repeat([int(r[channel]) for r in [*finish.rows, *more]] or [0], 4)
         c = finish_values(finish, op)
         values = [c["m0"]] * 4, [c["zero"]] * 8, [c["low"]] * 16, [c["high"]] * 16, [c["flip"]] * 16
         fields = ", ".join("{ " + ", ".join(map(str, v)) + " }" for v in values)
@@ -135,6 +150,7 @@ def test_equals_golden_around_every_tie(rounding: Rounding, tmp_path: Path) -> N
     expected = np.concatenate([w.view(np.int8) for w in wanted])
     assert np.array_equal(got, expected)
     assert {"unsigned", "flip", "low", "high"} <= set(seen)
+    assert bool(seen["top"]) == (way is with_top and rounding is Rounding.GEMMLOWP)
     if rounding is Rounding.GEMMLOWP:
         assert seen["ssra"] and seen["mask"] and seen["left"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,7 +15,7 @@ from qgen.ir.linear import Linear
 from qgen.ir.op import Op
 from qgen.ir.ops.conv2d import Conv2D
 from qgen.ir.ops.fully_connected import FullyConnected
-from qgen.ir.types import DType, Padding, QParams, Rounding, Tensor
+from qgen.ir.types import Activation, DType, Padding, QParams, Rounding, Tensor
 from qgen.lower import Lowered, lower
 from qgen.passes.legalize import legalize
 from qgen.targets import TARGETS, gemm_sdot, gemm_smmla
@@ -22,7 +23,7 @@ from qgen.targets.blocks import block_starts
 from qgen.targets.dot import DotKernel, excess_table, instance, pack, split
 from qgen.targets.finish import plan_finish
 from qgen.targets.panel import balanced, split_rows
-from qgen.targets.panel_asm import position
+from qgen.targets.panel_asm import CHUNK, DIRECT, PAIRED, Layout
 from qgen.verify.compare import verify_lowered
 from tests.ops.draw import Draw
 
@@ -34,7 +35,8 @@ SHAPES = (
     (1, 1, 5, 16, 8), (1, 1, 7, 40, 24), (1, 1, 13, 24, 12), (1, 1, 9, 4, 9), (1, 1, 6, 12, 16),
     (1, 1, 31, 96, 8), (1, 2, 24, 16, 8), (1, 1, 1, 136, 36), (2, 1, 4, 16, 10), (3, 1, 12, 16, 8),
     (3, 2, 16, 3, 16), (3, 1, 20, 1, 8), (2, 1, 12, 5, 8), (3, 1, 5, 3, 17), (3, 2, 7, 6, 8),
-    (4, 1, 16, 4, 8), (1, 1, 8, 3, 8), (5, 1, 9, 8, 8),
+    (4, 1, 16, 4, 8), (1, 1, 8, 3, 8), (5, 1, 9, 8, 8), (3, 2, 23, 32, 9), (1, 2, 26, 32, 8),
+    (2, 1, 14, 48, 16), (3, 3, 31, 16, 8), (5, 2, 40, 16, 8), (1, 1, 32, 16, 24),
 )  # fmt: skip
 # Rows, products, channels.
 DENSE = (
@@ -56,7 +58,7 @@ def drawn_linear(d: Draw, x: Tensor, shape: tuple[int, ...], wide: bool) -> dict
 
 
 def built(case: int, rounding: Rounding) -> Op:
-    d = Draw((41, case), f"o{case}", Loc("drawn", case + 1))
+    d = Draw((42, case), f"o{case}", Loc("drawn", case + 1))
     wide, kind = case % 3 == 0, DType.U8 if case % 4 == 3 else DType.I8
     # Most multipliers shift to the right, some leave most of the type unused, some are above 1.
     scale = d.choose((0.5, 0.5, 0.2, 0.02, 2.0**-12))
@@ -114,7 +116,18 @@ def test_every_way_is_taken(target: str) -> None:
     instances = [tuple(h.split("_")) for h in helpers if h.startswith(("sdot_", "smmla_"))]
     for tile, wide in itertools.product(("8x8", "4x8", "1x8"), (True, False)):
         assert any(tile in i and ("wide" in i) == wide for i in instances), (tile, wide)
-    for trait in ("left", "single", "once", "ssra", "unsigned", "low", "high", "flip", "loop"):
+    for trait in (
+        "left",
+        "single",
+        "once",
+        "ssra",
+        "unsigned",
+        "low",
+        "high",
+        "flip",
+        "loop",
+        "top",
+    ):
         assert any(trait in i for i in instances), trait
 
 
@@ -146,6 +159,42 @@ def test_packing_loses_nothing(kernel: DotKernel, channels: int) -> None:
     assert excesses
 
 
+def dead_at_the_end() -> Graph:
+    """A first layer and a matrix product whose last four channels have no weights."""
+    ops: list[Op] = []
+    for case, (k, columns, channels) in enumerate(((3, 24, 3), (1, 24, 16), (3, 24, 16))):
+        d = Draw((43, case), f"o{case}", Loc("drawn", case + 1))
+        x = d.tensor("x", DType.I8, (1, 4, columns, channels), QParams((0.05,), -128))
+        fields = drawn_linear(d, x, (16, k, k, channels), wide=case == 1)
+        w = fields["w"]
+        assert isinstance(w, Tensor)
+        data = w.const.copy()
+        data[12:] = w.zero
+        if case == 1:
+            # The last group of products has no weights either.
+            data[..., 12:] = w.zero
+        quant = QParams((0.01,), w.zero)
+        fields["w"] = replace(w, data=data, type=replace(w.type, quant=quant))
+        y = d.tensor("y", DType.I8, (1, 4, columns, 16), QParams((0.3,), -128))
+        ops.append(
+            Conv2D(
+                x=x, out=y, loc=d.loc, padding=Padding.SAME, activation=Activation.RELU, **fields
+            )
+        )
+    inputs = tuple(op.x for op in ops if isinstance(op, Linear))
+    return Graph("dead", inputs, tuple(op.out for op in ops), tuple(ops))
+
+
+def test_halves_without_weights_equal_golden() -> None:
+    made = lower(dead_at_the_end(), TARGETS["aarch64+dotprod"])
+    verdict = verify_lowered(made, inputs=7, seed=1, timeout=60)
+    assert verdict.equal, str(verdict)
+    for step in made.steps:
+        assert any("half" in h.name.split("_") for h in step.prepared.helpers), step.spec.name
+    assert any("_k12_" in h.name for h in made.steps[1].prepared.helpers)
+    assert [s.spec.name.rsplit("_", 1)[1] for s in made.steps] == ["pixels", "rows", "planes"]
+
+
 def test_weights_are_split_into_int8() -> None:
     every = np.arange(-255, 256).reshape(-1, 1)
     terms = split(every)
@@ -154,19 +203,33 @@ def test_weights_are_split_into_int8() -> None:
     assert len(split(np.zeros((4, 1)))) == 1
 
 
-@pytest.mark.parametrize("group", [4, 8])
 @pytest.mark.parametrize("rows", [1, 4, 8])
-def test_a_panel_is_what_st4_makes_of_it(rows: int, group: int) -> None:
+def test_a_paired_panel_is_what_st4_makes_of_it(rows: int) -> None:
+    group = PAIRED.group
     for depth in range(group, 65, group):
         at = {
-            (k, row): position(k, row, rows, depth, group)
+            (k, row): PAIRED.position(k, row, rows, depth)
             for k, row in itertools.product(range(depth), range(rows))
         }
-        assert sorted(at.values()) == list(range(rows * depth))
+        assert sorted(at.values()) == list(range(PAIRED.bytes(rows, depth)))
         for (k, row), place in at.items():
             if rows > 1 and k % group == 0 and row % 4 < 3:
                 # ST4 puts elements of four registers side by side.
                 assert at[k, row + 1] == place + group
+
+
+@pytest.mark.parametrize("rows", [1, 4, 8])
+def test_a_direct_panel_has_rows_side_by_side(rows: int) -> None:
+    for depth in range(4, 69, 4):
+        at = {
+            (k, row): DIRECT.position(k, row, rows, depth)
+            for k, row in itertools.product(range(depth), range(rows))
+        }
+        assert len(set(at.values())) == len(at)
+        assert max(at.values()) < DIRECT.bytes(rows, depth) <= rows * (depth + CHUNK - 1)
+        for (k, row), place in at.items():
+            if rows > 1:
+                assert place == k // CHUNK * CHUNK * rows + row * CHUNK + k % CHUNK
 
 
 @pytest.mark.parametrize("rows", [1, 4, 8])
@@ -183,10 +246,11 @@ def test_offsets_of_what_is_multiplied_again(kernel: DotKernel, rows: int) -> No
         assert table.shape[1] == 16 + 8 * kernel.group
         for entry, (group, weights) in zip(table, packed.excess, strict=True):
             first, second = entry[:16].copy().view("<i4")[:2].tolist()
-            end = rows * packed.depth
+            layout: Layout = kernel.layout
+            end = layout.bytes(rows, packed.depth)
             k = group * kernel.group
-            assert first + end == position(k, 0, rows, packed.depth, kernel.group)
-            other = position(k, min(4, rows - 1), rows, packed.depth, kernel.group)
+            assert first + end == layout.position(k, 0, rows, packed.depth)
+            other = layout.position(k, min(4, rows - 1), rows, packed.depth)
             assert second + end == other < end
             assert np.array_equal(entry[16:], weights.reshape(-1))
 

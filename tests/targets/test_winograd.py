@@ -335,7 +335,7 @@ def test_no_room_is_any_room() -> None:
     op = conv(shape=(1, 32, 32, 16), channels=16)
     target = TARGETS["aarch64"]
     free = target.select(op, Rounding.GEMMLOWP)
-    tight = target.select(op, Rounding.GEMMLOWP, 1024)
+    tight = target.select(op, Rounding.GEMMLOWP, room=1024)
     needs = [row.prepare(op, Rounding.GEMMLOWP).scratch for row in (free, tight)]
     assert free.name.endswith("_4x4") and needs[0] > 2304
     assert "winograd" in tight.name and needs[1] <= 1024

@@ -28,7 +28,7 @@ CASES = {
 
 # Arena over the liveness peak of the tensors alone: scratch of the kernels is what exceeds it. Dot
 # products read panels of interleaved rows, which take 4,416 bytes beside the widest ops of resnet.
-MOST = {"aarch64+dotprod": 1.09, "aarch64+i8mm": 1.09}
+MOST = {"aarch64+i8mm": 1.09}
 
 
 @pytest.mark.parametrize("target", TARGETS)
