@@ -1,4 +1,4 @@
-"""conv2d 3 x 3 by exact integer Winograd convolution: fewer products, all of them exact (Q20).
+"""conv2d 3 x 3 by exact integer Winograd convolution: fewer products, all of them exact (Q22).
 
 Tiles of the image are transformed to int16, multiplied per frequency by weights that were
 transformed at build time, added up over the input channels in int32 modulo 2^32, and transformed
@@ -141,11 +141,11 @@ def prepare(plan: Plan) -> Prepared:
         ),
         vars=finish_vars(op) | values,
         notes=(
-            f"F({scheme}, 3x3) in integers (Q20): {scheme.frequencies} products per input channel "
+            f"F({scheme}, 3x3) in integers (Q22): {scheme.frequencies} products per input channel "
             f"for {scheme.height * scheme.width} pixels",
             f"int16: |V| <= {scheme.input_bound}, |U| <= {packed.widest} of {INT16_MAX}",
             f"int32 modulo 2^32: |sum| <= {sum_bound(op)} of {scheme.most_sum}, "
-            f"carried {scheme.factor} times (Q21)",
+            f"carried {scheme.factor} times (Q23)",
             "zero points folded into the bias (Q15); weights of two bytes need no row sums",
             f"end {plan.output().parts[3].title}",
         ),

@@ -3,7 +3,7 @@
 A form computes m outputs of a correlation with 3 taps from m + 2 products, in each dimension
 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308):
 
-    s y = A^T ((G g) * (B^T d))                                                          (Q20)
+    s y = A^T ((G g) * (B^T d))                                                          (Q22)
 
 with integers everywhere: the fractions of G are multiplied away, and s undoes that. In two
 dimensions the matrices act on columns and rows, and two forms may differ. B^T and A^T are given as
@@ -77,7 +77,7 @@ class Form:
     def __post_init__(self) -> None:
         n = self.size
         forward = matrix(self.input, "d", n, "v", n)
-        # (Q20) is bilinear: it holds for all d and g if it does for unit vectors.
+        # (Q22) is bilinear: it holds for all d and g if it does for unit vectors.
         products = np.array(self.weights)[:, :, None] * forward[:, None, :]
         found = np.tensordot(matrix(self.output, "m", n, "y", self.outputs), products, axes=1)
         wanted = np.zeros_like(found)
@@ -143,7 +143,7 @@ class Scheme:
 
     @property
     def most_sum(self) -> int:
-        """(Q21) Largest |sum| of which s s' times as much fits int32 and is divided exactly."""
+        """(Q23) Largest |sum| of which s s' times as much fits int32 and is divided exactly."""
         error = abs(self.factor * self.reciprocal - 2**31)
         exact = (2**30 - 1) // error if error else INT32_MAX
         return min(INT32_MAX // self.factor, exact)

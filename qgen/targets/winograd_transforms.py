@@ -159,7 +159,7 @@ def _column(form: Form, j: int, constants: _Constants) -> Iterator[Operation]:
 
 
 def output_transform(scheme: Scheme, tiles: int, finish: Finish) -> Transform:
-    """A^T M A of 4 channels, divided by s s' (Q21), then the end and the stores."""
+    """A^T M A of 4 channels, divided by s s' (Q23), then the end and the stores."""
     height, width = scheme.height, scheme.width
     fixed = iter(range(REGISTERS))
     wide = {k: next(fixed) for k in _factors([*scheme.rows.output, *scheme.columns.output])}

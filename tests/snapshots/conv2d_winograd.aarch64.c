@@ -227,7 +227,7 @@ T_OP static void t_winograd_1x8c8_deep(
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Woverlength-strings"
 #endif
-/* B^T d B (Q20) of 4 x 4 pixels x 8 channels, from bytes to int16. registers: values v0-v31
+/* B^T d B (Q22) of 4 x 4 pixels x 8 channels, from bytes to int16. registers: values v0-v31
  *   x      first pixel; lines are `line` bytes apart, pixels `pixel`
  *   to     int16 [turn][3][4][1][8]: these channels of one tile */
 T_OP static void t_winograd_input_2x2_1x24(
@@ -318,7 +318,7 @@ T_OP static void t_winograd_input_2x2_1x24(
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Woverlength-strings"
 #endif
-/* A^T M A (Q20) of one tile: 2 x 2 pixels x 8 channels. registers: fixed v0 | values v1-v31
+/* A^T M A (Q22) of one tile: 2 x 2 pixels x 8 channels. registers: fixed v0 | values v1-v31
  *   sums   int32 [frequency][1][8], at this tile
  *   q      per 4 channels: scaled bias[4]
  *   to     first pixel; lines are `width` pixels of `pixel` bytes apart */
@@ -425,9 +425,9 @@ T_OP static void t_winograd_output_2x2_1_shr6_ssra(
  * y[n, i, j, o] = requantize(sum over kh, kw, c of (x - Z_x) * (w[o] - Z_w) + b[o]).
  * x i8[1, 4, 2, 24] zero -3; y i8[1, 4, 2, 8] zero 4
  * accumulator in [-730860, 728760], inside int32
- * F(2x2, 3x3) in integers (Q20): 16 products per input channel for 4 pixels
+ * F(2x2, 3x3) in integers (Q22): 16 products per input channel for 4 pixels
  * int16: |V| <= 512, |U| <= 200 of 32767
- * int32 modulo 2^32: |sum| <= 730860 of 536870911, carried 4 times (Q21)
+ * int32 modulo 2^32: |sum| <= 730860 of 536870911, carried 4 times (Q23)
  * zero points folded into the bias (Q15); weights of two bytes need no row sums
  * end (Q3): SQRDMULH, ties turned by SSRA; shift by 6 as it narrows */
 /* transformed w - Zw in reading order: see kernel */

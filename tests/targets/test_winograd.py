@@ -103,7 +103,7 @@ def test_equals_golden(scheme: Scheme, rounding: Rounding, tiles: int) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_scheme_is_a_convolution(scheme: Scheme) -> None:
-    """All of (Q20) on integers, modulo 2^32, as the kernels compute it."""
+    """All of (Q22) on integers, modulo 2^32, as the kernels compute it."""
     rng = np.random.default_rng(5)
     rows, columns = scheme.rows, scheme.columns
     x = rng.integers(-128, 128, (rows.size, columns.size, 3))
@@ -139,7 +139,7 @@ def test_input_bound_is_reached(scheme: Scheme) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_division_is_exact(scheme: Scheme) -> None:
-    """(Q21) at both ends and around zero; the next sum beyond would not fit or not be exact."""
+    """(Q23) at both ends and around zero; the next sum beyond would not fit or not be exact."""
     most = scheme.most_sum
     sums = np.array([*range(-100, 101), -most, 1 - most, most - 1, most], np.int64)
     carried = sums * scheme.factor
