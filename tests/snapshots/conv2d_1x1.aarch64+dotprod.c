@@ -71,7 +71,7 @@ static void t_sdot_8x8_k24_shr6_unsigned_flip(
         "mov %[to], %[y]\n\t"
         "mov %[tile], %[tiles]\n\t"
         /* (Q3): SQRDMULH, negative ties are clamped away (Q3c); shift by 6 as it narrows; unsigned, no zero point to add */
-        /* budget: 279 cycles / 1536 MACs (cortex-a55) */
+        /* budget: 282 cycles / 1536 MACs (cortex-a55) */
         "2:\n\t"
         "mov %[v], %[w]\n\t"
         "ld1 {v16.16b-v19.16b}, [%[q]]\n\t"
@@ -306,7 +306,7 @@ static void t_sdot_4x8_k24_shr6_unsigned_flip(
         "mov %[to], %[y]\n\t"
         "mov %[tile], %[tiles]\n\t"
         /* (Q3): SQRDMULH, negative ties are clamped away (Q3c); shift by 6 as it narrows; unsigned, no zero point to add */
-        /* budget: 160 cycles / 768 MACs (cortex-a55) */
+        /* budget: 163 cycles / 768 MACs (cortex-a55) */
         "2:\n\t"
         "mov %[v], %[w]\n\t"
         "ld1 {v16.16b-v19.16b}, [%[q]]\n\t"
