@@ -20,7 +20,15 @@ from qgen.ir.types import Array, DType, QParams, Rounding, Tensor, TensorType
 from qgen.lower import lower
 from qgen.passes.legalize import legalize
 from qgen.passes.storage import signed_storage
-from qgen.targets import TARGETS, gemm, gemm_mla, gemm_window, matvec, product_window
+from qgen.targets import (
+    TARGETS,
+    gemm,
+    gemm_mla,
+    gemm_window,
+    matvec,
+    matvec_runs,
+    product_window,
+)
 from qgen.targets.fold import fold_input_zero, fold_zero_points
 from qgen.targets.gemm import INT16_MAX, lane_range
 from qgen.verify.compare import verify_lowered
@@ -184,7 +192,7 @@ def test_verify_runs_the_widest_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = Graph("g", (op.x,), (op.out,), (op,))
     verdict = verify_lowered(lower(graph, TARGETS["aarch64"]), inputs=2, seed=0, timeout=60)
     assert verdict.equal
-    monkeypatch.setattr(matvec, "INT16_MAX", 16 * 17 * 128)
+    monkeypatch.setattr(matvec_runs, "INT16_MAX", 16 * 17 * 128)
     again = op.replace()
     low = lower(Graph("g", (op.x,), (again.out,), (again,)), TARGETS["aarch64"])
     (step,) = low.steps
