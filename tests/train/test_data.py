@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,12 @@ def test_digits() -> None:
     assert float(held_out.images.min()) == -1.0 and float(held_out.images.max()) == 1.0
     torch.manual_seed(0)
     assert any(not torch.equal(training[0][0], training.images[0]) for _ in range(5))
+
+
+def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(QgenError, match="the digits need scikit-learn"):
+        Digits(train=True)
 
 
 def test_moved() -> None:
