@@ -1,0 +1,1 @@
+"""The tables of the paper on data that any machine has; one command per table."""
