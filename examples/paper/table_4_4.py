@@ -30,7 +30,7 @@ from qgen.train.models.mobilenet_v1 import LAYOUT, Layout
 
 MULTIPLIERS = (1.0, 0.5, 0.25)
 PIXELS, FULL_PIXELS = 32, 320
-TRAINING, TEST = 1536, 384
+TRAINING, TEST = 1024, 256
 SMALL: Layout = ((48, 2), (64, 1), (96, 2), (96, 1))
 PER_CELL = {True: 3, False: 6}  # anchors, of the small detector and of the full one
 
@@ -132,7 +132,7 @@ EXPERIMENT = Experiment(
     description="Train MobileNet SSD detectors of three depth multipliers in float and with\n"
     "simulated 8-bit quantization; compare mAP, precision and recall, and count instructions.",
     differs=(
-        "Data: 1,536 drawn pictures of 32 x 32 pixels with circles, squares and triangles instead"
+        "Data: 1,024 drawn pictures of 32 x 32 pixels with circles, squares and triangles instead"
         " of COCO and private faces at 320 x 320; --data trains on COCO-style annotations.",
         "Network: four separable blocks, of which the second and the fourth predict with 3 anchors"
         " per cell, instead of thirteen and further layers: a picture of 32 pixels has no more.",
@@ -144,7 +144,7 @@ EXPERIMENT = Experiment(
         " float network has none. Precision counts detections of probability 0.5 or more.",
     ),
     run=run,
-    epochs=20,
+    epochs=16,
     data="train on DIR/train.json, DIR/val.json (COCO) with images in DIR/train and DIR/val",
 )
 
