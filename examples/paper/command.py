@@ -39,8 +39,9 @@ class Options:
     folder: Path | None
 
     def checkpoints(self, *names: object) -> Path | None:
-        """Folder of one run."""
-        return self.folder / "-".join(map(str, names)) if self.folder else None
+        """Folder of one run; runs of other lengths have others."""
+        length = "quick" if self.quick else f"{self.epochs}epochs"
+        return self.folder / "-".join(map(str, (*names, length))) if self.folder else None
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ EXPERIMENT = Experiment(
         " second phase.",
     ),
     run=run,
-    epochs=12,
+    epochs=8,
     data="train on the ImageNet-style folders DIR/train and DIR/val at 128 to 224 pixels",
 )
 

@@ -63,7 +63,7 @@ EXPERIMENT = Experiment(
         " norm is frozen for the last 40 % of the second.",
     ),
     run=run,
-    epochs=12,
+    epochs=8,
     data="train on the ImageNet-style folders DIR/train and DIR/val at 224 pixels",
 )
 

@@ -74,7 +74,7 @@ EXPERIMENT = Experiment(
         " second phase.",
     ),
     run=run,
-    epochs=12,
+    epochs=5,
     data="train on the ImageNet-style folders DIR/train and DIR/val at 299 pixels",
 )
 

@@ -144,7 +144,7 @@ EXPERIMENT = Experiment(
         " float network has none. Precision counts detections of probability 0.5 or more.",
     ),
     run=run,
-    epochs=16,
+    epochs=12,
     data="train on DIR/train.json, DIR/val.json (COCO) with images in DIR/train and DIR/val",
 )
 
