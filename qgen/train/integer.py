@@ -40,7 +40,7 @@ def _stored(images: torch.Tensor, t: Tensor) -> Array:
     """Real images as the integers of the tensor, NHWC, (Q1)."""
     assert t.type.quant is not None
     steps = images.detach().float().cpu().numpy().transpose(NHWC) / np.float32(t.type.scale)
-    whole = np.asarray(round_all(steps.astype(np.float64), np))  # type: ignore[arg-type]
+    whole = np.asarray(round_all(steps.astype(np.float64), np))
     return saturate(whole + t.zero, *t.type.quant.limits(t.dtype), t.dtype)
 
 

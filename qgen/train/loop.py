@@ -101,6 +101,8 @@ def fit(
     optimizer = recipe.optimizer(model.parameters(), recipe.rate)
     keep = Path(folder) if folder is not None else None
     history = checkpoint.load(keep, model, optimizer) if keep and resume else []
+    if mean(len(history), 1, place) != len(history):
+        raise QgenError("the processes see different checkpoints", hint="share the folder")
     shared: nn.Module = model
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         shared = DistributedDataParallel(model)
@@ -178,7 +180,7 @@ def _epoch(
                 hint="a smaller learning rate often helps",
             )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses, steps = losses + value, steps + 1
         if recipe.metric:

@@ -18,7 +18,7 @@ from torch import nn  # noqa: E402
 from torch.utils.data import TensorDataset  # noqa: E402
 
 from qgen.errors import QgenError  # noqa: E402
-from qgen.train import checkpoint  # noqa: E402
+from qgen.train import checkpoint, loop  # noqa: E402
 from qgen.train.data import batches  # noqa: E402
 from qgen.train.loop import Recipe, evaluate, fit, hits, moved  # noqa: E402
 from qgen.train.processes import device, mean, processes, rank  # noqa: E402
@@ -159,6 +159,16 @@ def test_checkpoint_of_another_model(tmp_path: Path) -> None:
     run(1, folder=tmp_path)
     with pytest.raises(QgenError, match=r"is the checkpoint of another model: .*give each run"):
         run(1, model=nn.Sequential(nn.Linear(6, 2)), folder=tmp_path, resume=True)
+
+
+def test_checkpoints_of_processes_that_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process without the folder would have begun at epoch 1."""
+    run(2, folder=tmp_path)
+    monkeypatch.setattr(loop, "mean", lambda total, count, place: total / 2)
+    with pytest.raises(QgenError, match="the processes see different checkpoints"):
+        run(4, folder=tmp_path, resume=True)
 
 
 def test_checkpoint_folder_that_cannot_be(tmp_path: Path) -> None:
