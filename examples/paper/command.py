@@ -83,7 +83,7 @@ class Experiment:
         )
         parser.add_argument(
             "--epochs", type=positive, default=self.epochs, metavar="N",
-            help=f"of the float phase, default {self.epochs}; the second phase has half as many",
+            help=f"of the float phase, default {self.epochs}; the second phase is a part of it",
         )  # fmt: skip
         parser.add_argument(
             "--quick", action="store_true",

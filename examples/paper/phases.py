@@ -39,7 +39,11 @@ QUICK = 96  # samples of a quick trial
 
 @dataclass(frozen=True)
 class Task:
-    """Data and loss of an experiment; `channels`, `classes`, `size` (pixels) fix its networks."""
+    """Data and loss of an experiment; `channels`, `classes`, `size` (pixels) fix its networks.
+
+    `rate` is the learning rate of the float phase, `second` the length of the second phase in parts
+    of it.
+    """
 
     training: Dataset[Any]
     test: Dataset[Any]
@@ -50,6 +54,7 @@ class Task:
     metric: Metric | None = hits
     collate: Callable[[list[Any]], Any] | None = None
     rate: float = 3e-3
+    second: float = 0.5
 
     def loader(self, *, train: bool) -> DataLoader[Any]:
         data = self.training if train else self.test
@@ -106,7 +111,7 @@ class Branches:
         return export(create_eval_graph(graph.cpu()), "network")
 
     def _fit(self, model: nn.Module, what: str) -> None:
-        epochs = max(1, self.options.epochs // 2)
+        epochs = max(1, round(self.task.second * self.options.epochs))
 
         def freeze(epoch: int, network: nn.Module) -> None:
             if epoch < FREEZE * epochs:

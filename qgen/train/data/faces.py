@@ -11,7 +11,7 @@ from qgen.train.data.canvas import Array, Canvas
 
 ATTRIBUTES = ("glasses", "smile", "hat", "beard", "eyes closed")
 AGES = (5, 85)  # years
-NOISE = 0.06
+NOISE = 0.03
 
 
 class Faces(Dataset[tuple[Tensor, tuple[Tensor, Tensor]]]):
