@@ -22,7 +22,7 @@ ALLOWED = {
     "targets": {"ir", "passes", "toolchain"},
     "asm": set(),
     "lower": {"asm", "ir", "passes", "plan", "targets"},
-    "train": {"ir", "passes"},
+    "train": {"ir", "passes", "files"},
     "emit": {"asm", "ir", "passes", "plan", "targets", "lower", "ctext"},
 }
 
