@@ -91,9 +91,7 @@ class Experiment:
         )  # fmt: skip
         parser.add_argument(
             "--plot", type=Path, default=Path("build", f"{self.name}.svg"), metavar="FILE",
-            help="where to draw the plot (svg, png, pdf), default build/%(prog)s.svg".replace(
-                "%(prog)s", self.name
-            ),
+            help=f"where to draw the plot (svg, png, pdf), default build/{self.name}.svg",
         )  # fmt: skip
         parser.add_argument(
             "--folder", type=Path, metavar="DIR", help="keep checkpoints there and resume from them"

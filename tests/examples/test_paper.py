@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +92,21 @@ def options(**changes: Any) -> Options:
     return Options(**settings | changes)
 
 
+def test_without_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import examples.paper.table_4_1"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    expected = "error: the experiments need PyTorch (pip install 'qgen[train]')\n"
+    assert (done.returncode, done.stderr) == (1, expected)
+
+
 def test_plot_that_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     series = {"a": ([1.0], [2.0])}
     with pytest.raises(QgenError, match=r"cannot write the plot: .*gif"):
         command.plot(options(plot=tmp_path / "x.gif"), series, x="x", y="y", title="t")
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(QgenError, match="the plot needs matplotlib"):
         command.plot(options(plot=tmp_path / "x.svg"), series, x="x", y="y", title="t")
 
