@@ -144,7 +144,9 @@ class Experiment:
 
 
 def percent(values: Sequence[float], digits: int = 1) -> str:
-    """Mean and standard deviation of parts of 1, as percentages."""
+    """Mean and standard deviation of parts of 1, as percentages; n/a if one is not defined."""
+    if np.isnan(values).any():
+        return "n/a"
     mean, deviation = 100 * np.mean(values), 100 * np.std(values)
     return (
         f"{mean:.{digits}f} ± {deviation:.{digits}f}" if len(values) > 1 else f"{mean:.{digits}f}"

@@ -85,7 +85,9 @@ def data(options: Options) -> tuple[Task, Detector]:
         classes, size = len(training.classes), FULL_PIXELS
     detector = Detector(classes, size, small=options.data is None)
     loss = SsdLoss(detector.anchors, detector.per_cell)
-    task = Task(training, test, 3, classes, size, loss=loss, metric=None, collate=collate)
+    task = Task(
+        training, test, 3, classes, size, loss=loss, metric=None, collate=collate, rate=0.01
+    )
     return task.quick() if options.quick else task, detector
 
 
@@ -136,7 +138,7 @@ EXPERIMENT = Experiment(
         " of COCO and private faces at 320 x 320; --data trains on COCO-style annotations.",
         "Network: four separable blocks, of which the second and the fourth predict with 3 anchors"
         " per cell, instead of thirteen and further layers: a picture of 32 pixels has no more.",
-        "Optimizer: Adam at 0.003 with a cosine schedule instead of RMSProp at 0.004 with steps, to"
+        "Optimizer: Adam at 0.01 with a cosine schedule instead of RMSProp at 0.004 with steps, to"
         " end in minutes; no random crops of drawn pictures; one process instead of 20.",
         "Delay: a float phase of its own, the second half as long, instead of 500,000 steps; batch"
         " norm is frozen for the last 40 % of the second.",

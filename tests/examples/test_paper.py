@@ -114,6 +114,7 @@ def test_plot_that_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_figures() -> None:
     assert percent([0.5]) == "50.0"
     assert percent([0.5, 0.7]) == "60.0 ± 10.0"
+    assert percent([0.5, float("nan")]) == "n/a"
     assert change([0.45, 0.45], [0.5]) == "-10.0 %"
     assert change([0.1], [0.0]) == "n/a"
 
