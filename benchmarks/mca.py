@@ -25,7 +25,7 @@ from qgen.asm.isa import Instruction, parse
 from qgen.errors import QgenError
 
 PROGRAMS = ("llvm-mca-22", "llvm-mca")
-FEATURES = "+dotprod,+i8mm"
+FEATURES = "+dotprod,+i8mm,+rdm"
 
 
 @dataclass(frozen=True)
