@@ -26,8 +26,8 @@ CASES = {
 }
 
 
-# Arena over the liveness peak of the tensors alone: scratch of the kernels is what exceeds it. SMMLA
-# reads panels of interleaved rows, which take 4,416 bytes beside the widest ops of resnet.
+# Arena over the liveness peak of the tensors alone: scratch of the kernels is what exceeds it.
+# SMMLA reads panels of interleaved rows, which take 4,416 bytes beside the widest ops of resnet.
 MOST = {"aarch64+i8mm": 1.09}
 
 
