@@ -12,7 +12,10 @@ from qgen.asm.isa import Instruction, operand, operand_registers, parse, split_o
 # Bytes of one register by the letter of its name.
 _BYTES = {"b": 1, "h": 2, "s": 4, "d": 8, "q": 16, "w": 4, "x": 8}
 _ACCESS = re.compile(r"(\w+) (.*?), \[(%\w?\[\w+\]|\w+)")
-_LIST = re.compile(r"ld1 \{v(\d+)\.16b-v(\d+)\.16b\}, \[(?:%\w?\[\w+\]|\w+)\](, #(\d+))?")
+_POINTER = r"%\w?\[\w+\]|\w+"
+_LIST = re.compile(
+    rf"ld1 \{{v(\d+)\.16b-v(\d+)\.16b\}}, \[(?:{_POINTER})\](?:, (?:#(\d+)|({_POINTER})))?"
+)
 _PLAIN = ("ldr", "ldp", "str", "stp")
 _LARGEST_ADD = 4095
 
@@ -48,7 +51,10 @@ def split_pairs(body: Sequence[Instruction]) -> list[Instruction]:
 
 
 def lists_as_pairs(body: Sequence[Instruction]) -> list[Instruction]:
-    """LD1 of two or four whole registers as LDP, one or two of them, stepping as it did."""
+    """LD1 of two or four whole registers as LDP, one or two of them, stepping as it did.
+
+    A step by a register takes an addition of its own.
+    """
     found: list[Instruction] = []
     for i in body:
         names, step = _list(i)
@@ -57,8 +63,10 @@ def lists_as_pairs(body: Sequence[Instruction]) -> list[Instruction]:
             continue
         base = _base_text(i)
         for n in range(0, len(names), 2):
-            tail = f"[{base}], #32" if step else f"[{base}, #{16 * n}]"
+            tail = f"[{base}], #32" if step == "#" else f"[{base}, #{16 * n}]"
             found.append(parse(f"ldp q{names[n]}, q{names[n + 1]}, {tail}"))
+        if step not in ("", "#"):
+            found.append(parse(f"add {base}, {base}, {step}"))
     return found
 
 
@@ -159,13 +167,14 @@ def _simple(i: Instruction, base: str) -> bool:
     )
 
 
-def _list(i: Instruction) -> tuple[list[int], bool]:
-    """Registers of an LD1 of whole ones, and whether it steps behind them; else none."""
+def _list(i: Instruction) -> tuple[list[int], str]:
+    """Registers of an LD1 of whole ones, or none; and its step: ``#`` behind them, a register."""
     found = _LIST.fullmatch(i.text)
     if found is None:
-        return [], False
+        return [], ""
     names = list(range(int(found[1]), int(found[2]) + 1))
-    return names if found[4] in (None, str(16 * len(names))) else [], found[3] is not None
+    fits = found[3] in (None, str(16 * len(names)))
+    return names if fits else [], "#" if found[3] else found[4] or ""
 
 
 def _operands(i: Instruction) -> tuple[str, str]:
