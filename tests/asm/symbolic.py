@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qgen.asm.isa import FLAGS, Instruction, operand_registers
+from qgen.asm.isa import FLAGS, Instruction, operand, operand_registers
 from qgen.asm.statement import Block
 
 _BYTES = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "16b": 16, "8h": 16, "4s": 16, "2d": 16}
@@ -59,8 +59,16 @@ class Machine:
             if FLAGS in i.writes:
                 self.values[FLAGS] = (self.number("flags", result), 0)
             return
+        if i.key == "add x x x" and len(reads) == 2:
+            (to,) = i.writes
+            self.values[to] = (self._sum(*reads), 0)
+            return
         for register in i.writes:
             self.values[register] = (self.number(i.text, register, reads), 0)
+
+    def _sum(self, a: tuple[int, int], b: tuple[int, int]) -> int:
+        """Two registers: a step by one of them is the same as an addition behind the access."""
+        return self.number("sum", *sorted((a, b)))
 
     def _access(self, i: Instruction, reads: tuple[tuple[int, int], ...]) -> None:
         a = i.address
@@ -85,7 +93,8 @@ class Machine:
                     value = self.number("load", i.text.partition(", [")[0], n, at, kept, memory)
                 self.values[register] = (value, 0)
         if a.step is None:
-            self.values[a.base] = (self.number("step", i.text.rpartition(",")[2], reads), 0)
+            (by,) = operand(i.text, i.text.rpartition(", ")[2]).registers
+            self.values[a.base] = (self._sum((symbol, constant), self.read(by)), 0)
         elif a.step:
             self.values[a.base] = (symbol, constant + a.step)
 
