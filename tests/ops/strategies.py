@@ -34,7 +34,7 @@ from qgen.ir.ops.softmax import Softmax
 from qgen.ir.ops.sub import Sub
 from qgen.ir.ops.tanh import Tanh
 from qgen.ir.sigmoid import Method
-from qgen.ir.types import DType, QParams, Rounding, Tensor, TensorType
+from qgen.ir.types import DType, Padding, QParams, Rounding, Tensor, TensorType
 from tests.ops.building import KERNELS, built, result, window
 from tests.ops.draw import (
     Draw,
@@ -99,8 +99,13 @@ def conv2d(d: Draw) -> Op:
 def depthwise_conv2d(d: Draw) -> Op:
     # The last has more taps than are worth unrolling.
     kernel, attributes, size = window(d, 3, (*KERNELS, (3, 3), (3, 3), (10, 8), (12, 11)))
-    x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, d.channels()))
-    multiplier = d.choose((1, 1, 1, 2, 3, 8))
+    channels, multiplier = d.channels(), d.choose((1, 1, 1, 2, 3, 8))
+    if d.chance(0.2):
+        # As MobileNets halve an image: kernels of their own pay from some size on.
+        kernel, size = (3, 3), (d.integer(5, 14), d.integer(9, 21))
+        attributes = {"stride": (2, 2), "dilation": (1, 1), "padding": Padding.SAME}
+        channels, multiplier = d.choose((16, 32, 40)), 1
+    x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, channels))
     fields = _linear(d, x, (1, *kernel, x.shape[3] * multiplier), 3)
     return built(
         DepthwiseConv2D, d, d.like(x.dtype), fields.pop("scale"), x=x, **fields, **attributes
