@@ -101,9 +101,10 @@ def depthwise_conv2d(d: Draw) -> Op:
     kernel, attributes, size = window(d, 3, (*KERNELS, (3, 3), (3, 3), (10, 8), (12, 11)))
     channels, multiplier = d.channels(), d.choose((1, 1, 1, 2, 3, 8))
     if d.chance(0.2):
-        # As MobileNets halve an image: kernels of their own pay from some size on.
+        # As in MobileNets: kernels of their own pay from some size on.
         kernel, size = (3, 3), (d.integer(5, 14), d.integer(9, 21))
-        attributes = {"stride": (2, 2), "dilation": (1, 1), "padding": Padding.SAME}
+        stride = d.choose(((1, 1), (2, 2), (2, 2)))
+        attributes = {"stride": stride, "dilation": (1, 1), "padding": Padding.SAME}
         channels, multiplier = d.choose((16, 32, 40)), 1
     x = d.tensor("x", d.dtype(), (d.integer(1, 2), *size, channels))
     fields = _linear(d, x, (1, *kernel, x.shape[3] * multiplier), 3)
