@@ -34,4 +34,4 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = DataLoader(TensorDataset(images[:128], labels[:128]), 32)
     torch.manual_seed(1)
     exec(block.text, {"model": separable(), "images": images, "loader": loader})
-    assert len(load_model(tmp_path / "digits.qg").ops) == 3
+    assert len(load_model(tmp_path / "digits.qg").ops) == 4
