@@ -6,7 +6,8 @@
     evaluation = create_eval_graph(training)
     save(export(evaluation, "digits"), Path("digits.qg"))
 
-PyTorch is imported when the first of these names is used; without it they raise a QgenError.
+PyTorch is imported when the first of these names is used; without it they raise a QgenError,
+and so does the import of `qgen.train.models`, `data`, `detection` and `loop`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from qgen.errors import QgenError
 from qgen.train.config import QatConfig, Statistics
 
 if TYPE_CHECKING:
@@ -49,11 +49,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    except ImportError as e:
-        if e.name is None or e.name.split(".")[0] != "torch":
-            raise
-        raise QgenError("training needs PyTorch", hint="pip install 'qgen[train]'") from None
+    importlib.import_module(f"{__name__}.needs_torch")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import qgen.train.needs_torch  # noqa: F401
+
 import io
 import pickle
 from pathlib import Path
@@ -54,7 +56,7 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer) -> list[dict[str,
         history: list[dict[str, float]] = state["history"]
         weights, moments = state["model"], state["optimizer"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as e:
-        raise QgenError(f"{path} is not a checkpoint", hint="train without --resume") from e
+        raise QgenError(f"{path} is not a checkpoint", hint="delete it") from e
     try:
         model.load_state_dict(weights)
         optimizer.load_state_dict(moments)

@@ -6,6 +6,8 @@ was resumed has drawn the same samples, crops and dropouts as one that was not.
 
 from __future__ import annotations
 
+import qgen.train.needs_torch  # noqa: F401
+
 import math
 import sys
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
 from qgen.errors import QgenError
-from qgen.train import checkpoint
+from qgen.train import checkpoint, sync
 from qgen.train.processes import device, mean, rank
 from qgen.train.schedule import Optimizers, Schedule, adam, cosine
 
@@ -106,7 +108,8 @@ def fit(
     shared: nn.Module = model
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         shared = DistributedDataParallel(model)
-    with _Bar(title, len(history), recipe.epochs, len(loader)) as bar:
+    bars = _Bar(title, len(history), recipe.epochs, len(loader))
+    with sync.synchronized(model), bars as bar:
         for epoch in range(len(history), recipe.epochs):
             _seed(recipe.seed, epoch, loader)
             model.train()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import qgen.train.needs_torch  # noqa: F401
+
 import math
 from collections.abc import Callable, Iterable
 

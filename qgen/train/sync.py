@@ -5,10 +5,14 @@ Everything here is the identity in a single process.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.nn import functional as differentiable
+from torch import Tensor, nn
 
 
 def distributed() -> bool:
@@ -28,19 +32,40 @@ def widest(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     return -both[0], both[1]
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes. Each has a loss of its own: their gradients add up too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        total: Tensor = grads[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum of x over all processes, with gradients."""
+    result: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
 def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Mean and variance (divided by n) per channel of x [N, C, ...], and n, over all processes."""
     dims = [d for d in range(x.ndim) if d != 1]
     count = x.numel() // x.shape[1]
     mean = x.mean(dims)
     parts = torch.cat((mean * count, mean.new_tensor([count])))
-    sums = differentiable.all_reduce(parts)
-    total = sums[-1]
-    mean = sums[:-1] / total
+    sums = total(parts)
+    mean = sums[:-1] / sums[-1]
     shape = (1, -1) + (1,) * (x.ndim - 2)
     centered = (x - mean.view(shape)).square().sum(dims)
-    variance = differentiable.all_reduce(centered) / total
-    return mean, variance, int(total.item())
+    variance = total(centered) / sums[-1]
+    return mean, variance, int(sums[-1].item())
 
 
 def batch_norm(
@@ -69,3 +94,37 @@ def batch_norm(
         mean.lerp_(m, rate)
         variance.lerp_(v * (count / max(count - 1, 1)), rate)
     return y, deviation.detach()
+
+
+@contextmanager
+def synchronized(model: nn.Module) -> Iterator[None]:
+    """While the body runs, batch norm of a float model has the statistics of all processes.
+
+    Folded batch norm of training graphs has them anyhow. PyTorch's SyncBatchNorm needs GPUs.
+    """
+    norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS)] if distributed() else []
+    for norm in norms:
+        norm.forward = partial(_forward, norm)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+def _forward(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Batch norm of x [N, C, ...] as the module computes it."""
+    if not norm.training or norm.running_mean is None or norm.running_var is None:
+        return type(norm).forward(norm, x)
+    rate = norm.momentum
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        if rate is None:
+            rate = 1.0 / float(norm.num_batches_tracked)
+    gamma = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
+    beta = torch.zeros_like(norm.running_var) if norm.bias is None else norm.bias
+    mean, variance = norm.running_mean, norm.running_var
+    return batch_norm(x, mean, variance, gamma, beta, rate or 0.0, norm.eps)[0]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qgen.compile import compile_model
 from qgen.errors import Loc
 from qgen.frontend.printer import save
 from qgen.ir.graph import Graph
@@ -329,6 +330,13 @@ def test_predictions_are_close_to_what_is_counted(
     for layer in taken:
         assert layer.predicted and layer.instructions
         assert abs(layer.predicted - layer.instructions) <= 0.05 * layer.instructions, layer.name
+
+
+def test_edges_of_eight_channels_are_no_memcpy(tmp_path: Path) -> None:
+    """Their pixels lie side by side, in the image and in its copy, and compilers see that."""
+    save(residual(8, 8), tmp_path / "res.qg")
+    compile_model(tmp_path / "res.qg", "aarch64", out=tmp_path / "res.h")
+    assert "winograd" in (tmp_path / "res.h").read_text()
 
 
 def test_no_room_is_any_room() -> None:

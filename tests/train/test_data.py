@@ -185,7 +185,11 @@ def test_bad_annotations(
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "cannot read .*: no such file"), ("{", "is not JSON"), ("[]", "not COCO .* a list")],
+    [
+        (None, "cannot read .*: no such file"),
+        ("{", "is not JSON"),
+        ("[]", "not COCO annotations: a list"),
+    ],
 )
 def test_bad_file(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "x.json"

@@ -59,7 +59,7 @@ def test_anchors() -> None:
     assert float(anchors[2][2] - anchors[2][0]) == pytest.approx(side, abs=1e-6)
     # Then comes the next cell of the row.
     assert float((anchors[3][0] + anchors[3][2]) / 2) == pytest.approx(0.5)
-    with pytest.raises(QgenError, match="scales of anchors must ascend"):
+    with pytest.raises(QgenError, match=r"scales of anchors must ascend from above 0, got 0\.5"):
         anchor_boxes([(1, 1)], smallest=0.5, largest=0.4)
 
 

@@ -3,6 +3,8 @@
 Images are float32 [C, H, W] in [-1, 1], the range of the quantized input (paper D.3, D.4).
 """
 
+import qgen.train.needs_torch  # noqa: F401
+
 from qgen.train.data.coco import CocoDetection
 from qgen.train.data.digits import Digits
 from qgen.train.data.faces import Faces

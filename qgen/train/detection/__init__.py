@@ -1,5 +1,7 @@
 """Detection around the network: anchors, loss, detections, metrics. Boxes are x0, y0, x1, y1."""
 
+import qgen.train.needs_torch  # noqa: F401
+
 from qgen.train.detection.anchors import anchor_boxes, flatten, map_sizes
 from qgen.train.detection.boxes import decode, encode, iou, suppress
 from qgen.train.detection.detect import Detections, detect

@@ -4,6 +4,8 @@ All take images [N, channels, H, W] with values in [-1, 1] and are traced by `to
 drawn from PyTorch's random generator, so `torch.manual_seed` fixes them.
 """
 
+import qgen.train.needs_torch  # noqa: F401
+
 from qgen.train.models.face_attributes import AGE_UNIT, FaceAttributes
 from qgen.train.models.inception_v3 import InceptionV3
 from qgen.train.models.mobilenet_ssd import MobileNetSSD
