@@ -7,7 +7,7 @@ groups, each with the cheapest pattern of taps that is proven for all of its cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -30,6 +30,8 @@ from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared
 TAPS = TALL * TALL
 # What a second program must save, as a share of the multiplications, to be worth its code.
 WORTHWHILE = 0.02
+# Share of the blocks for which no program of their own is printed.
+FEW = 1 / 8
 # Bytes of image and result that stay in the first-level cache while the blocks of a band pass.
 CACHE = 24 * 1024
 LINE = 64
@@ -47,12 +49,18 @@ class Group:
         pattern: of the taps.
         weights: int8 [block][row of pattern.order][lanes].
         reach: widest sum of an int16 lane.
+        common: the pattern takes any weights, and the program any shift: ops share it.
     """
 
     starts: tuple[int, ...]
     pattern: Pattern
     weights: Array
     reach: int
+    common: bool = False
+
+    def end(self, finish: Finish) -> Finish:
+        """How the program ends: a common one reads shifts, where others know them."""
+        return replace(finish, immediate=None) if self.common else finish
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Kind:
         program: its assembly.
         group: packs blocks of channels under one pattern: (taps [9, channels] column by column,
             starts, lanes).
+        common: the same, under the pattern that takes any weights.
         price: instructions of one output of a group's blocks that depend on its pattern.
         strides: of columns that it takes.
         any_rows: whether rows of outputs may be further apart than 1.
@@ -70,6 +79,7 @@ class Kind:
 
     program: Callable[[Form, Pattern, Finish], Program]
     group: Callable[[Array, Sequence[int], int], Group]
+    common: Callable[[Array, Sequence[int], int], Group]
     price: Callable[[Group], int]
     strides: tuple[int, ...]
     any_rows: bool
@@ -97,11 +107,31 @@ def _runs_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
     return Group(tuple(starts), pattern, packed, reach)
 
 
+def _halves_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
+    """Each tap twice, with half of its weight: |w| is at most 255, so a run of both always fits."""
+    chosen = _chosen(taps, starts, lanes)
+    rows = np.stack([chosen // 2, chosen - chosen // 2], axis=1).reshape(2 * TAPS, -1)
+    packed = rows.reshape(2 * TAPS, len(starts), lanes).transpose(1, 0, 2).astype(np.int8)
+    pattern = Pattern(tuple(np.repeat(range(TAPS), 2).tolist()), (2,) * TAPS)
+    return Group(tuple(starts), pattern, packed, 128 * int(np.abs(chosen).max()), common=True)
+
+
 def _columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
     """Columns as [upper, lower][lane][4]; one comes twice where a weight leaves int8."""
-    chosen = _chosen(taps, starts, lanes)
-    order, found = split(chosen.reshape(TALL, -1))
-    columns = found.reshape(len(order), TALL, len(starts), lanes)
+    order, found = split(_chosen(taps, starts, lanes).reshape(TALL, -1))
+    return _columns(order, found, starts, lanes)
+
+
+def _halves_of_columns(taps: Array, starts: Sequence[int], lanes: int) -> Group:
+    """Each column twice, with half of its weights."""
+    chosen = _chosen(taps, starts, lanes).reshape(TALL, -1)
+    rows = np.stack([chosen // 2, chosen - chosen // 2], axis=1).reshape(2 * TALL, -1)
+    order = np.repeat(range(TALL), 2).tolist()
+    return replace(_columns(order, rows, starts, lanes), common=True)
+
+
+def _columns(order: Sequence[int], rows: Array, starts: Sequence[int], lanes: int) -> Group:
+    columns = rows.reshape(len(order), TALL, len(starts), lanes)
     packed = np.zeros((len(starts), len(order), 2, lanes, 4), np.int8)
     for below in range(2):
         packed[:, :, below, :, below : below + TALL] = columns.transpose(2, 0, 3, 1)
@@ -111,6 +141,7 @@ def _columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
 SMULL = Kind(
     program=SmullProgram,
     group=_runs_of_taps,
+    common=_halves_of_taps,
     # Multiplications and widening additions, in pairs.
     price=lambda g: len(g.starts) * (len(g.pattern.order) + 2 * len(g.pattern.runs)),
     strides=(1, 2),
@@ -119,6 +150,7 @@ SMULL = Kind(
 SDOT = Kind(
     program=SdotProgram,
     group=_columns_of_taps,
+    common=_halves_of_columns,
     price=lambda g: len(g.starts) * len(g.pattern.order),
     strides=(1,),
     any_rows=False,
@@ -127,7 +159,10 @@ SDOT = Kind(
 
 @lru_cache(maxsize=16)
 def group_blocks(kind: Kind, op: DepthwiseConv2D) -> tuple[Group, ...]:
-    """Blocks in one group or two, cheap ones first."""
+    """Blocks in one group or two, cheap ones first.
+
+    A second group of few blocks has a program that many ops share rather than one of its own.
+    """
     taps, lanes = _columns_first(op), _lanes(op)
     alone = [kind.group(taps, [s], lanes) for s in block_starts(op.channels, lanes)]
     alone.sort(key=kind.price)
@@ -140,6 +175,8 @@ def group_blocks(kind: Kind, op: DepthwiseConv2D) -> tuple[Group, ...]:
             two = tuple(kind.group(taps, part, lanes) for part in parts)
             if sum(map(kind.price, two)) < min(limit, sum(map(kind.price, best))):
                 best = two
+    if len(best) == 2 and len(best[1].starts) <= len(starts) * FEW:
+        return best[0], kind.common(taps, best[1].starts, lanes)
     return best
 
 
@@ -181,7 +218,8 @@ def _refuses(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> str:
 
 
 def _programs(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> list[Program]:
-    return [kind.program(_form(op), g.pattern, finish) for g in group_blocks(kind, op)]
+    form = _form(op)
+    return [kind.program(form, g.pattern, g.end(finish)) for g in group_blocks(kind, op)]
 
 
 def _helper(made: Program) -> Helper:
@@ -207,22 +245,25 @@ def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     programs = _programs(kind, op, finish)
     helpers = [_helper(p) for p in programs]
     starts = [s for g in found for s in g.starts]
-    q = by_blocks([folded_bias(op), *finish.rows], starts, lanes).astype(np.int32)
-    win = op.window
-    bytes_, first = 0, 0
+    bias, win = folded_bias(op), op.window
+    parameters = [by_blocks([bias, *g.end(finish).rows], g.starts, lanes) for g in found]
+    first = w_at = q_at = 0
     calls = []
-    for g, h in zip(found, helpers, strict=True):
+    for g, h, q in zip(found, helpers, parameters, strict=True):
         last = first + len(g.starts)
-        calls.append({"kernel": h.name, "first": first, "last": last, "at": bytes_,
-                      "bytes": g.weights[0].size})  # fmt: skip
-        first, bytes_ = last, bytes_ + g.weights.size
+        calls.append({"kernel": h.name, "first": first, "last": last, "w": w_at, "q": q_at,
+                      "w_step": g.weights[0].size, "q_step": q[0].size})  # fmt: skip
+        first, w_at, q_at = last, w_at + g.weights.size, q_at + q.size
     in_order = starts == [lanes * i for i in range(len(starts))]
     constants = {
         "w": Constant(
             np.concatenate([g.weights.reshape(-1) for g in found]),
             f"per block: {programs[0].WEIGHTS}",
         ),
-        "q": Constant(q, f"per block: bias[{lanes}]" + _rows(finish, lanes)),
+        "q": Constant(
+            np.concatenate([q.reshape(-1) for q in parameters]).astype(np.int32),
+            "per block: " + " and ".join(dict.fromkeys(_rows(p.finish, lanes) for p in programs)),
+        ),
     }
     if not in_order:
         constants["c"] = Constant(np.array(starts, np.int16), "first channel of each block")
@@ -239,7 +280,6 @@ def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
             "turn": programs[0].ROWS,
             "pairs": pairs,
             "zx": stored_zero(op),
-            "q_words": lanes * (1 + len(finish.rows)),
             "in_order": in_order,
             "top": int(win.h.before > 0),
             "bottom": int(_over(op, 0) > 0),
@@ -254,7 +294,7 @@ def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
 
 
 def _rows(finish: Finish, lanes: int) -> str:
-    return f", M0[{lanes}], shift[{lanes}]" if finish.rows else ""
+    return f"bias[{lanes}]" + (f", M0[{lanes}], shift[{lanes}]" if finish.rows else "")
 
 
 def _narrow_sums(found: Sequence[Group]) -> Lanes | None:
