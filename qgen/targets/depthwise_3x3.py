@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from qgen.targets.gemm_sdot import DOTPROD
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
 from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared
 
+SHAPE = Helper("depthwise_shape", "helpers/depthwise_shape_neon.c.j2")
 TAPS = TALL * TALL
 # What a second program must save, as a share of the multiplications, to be worth its code.
 WORTHWHILE = 0.02
@@ -35,9 +37,9 @@ FEW = 1 / 8
 # Bytes of image and result that stay in the first-level cache while the blocks of a band pass.
 CACHE = 24 * 1024
 LINE = 64
-# C around a call: pointers, arguments, the loop.
-CALL = 40
-LOOP = 12
+# C around a call, and around each block in it.
+CALL = 45
+BLOCK = 24
 
 
 @dataclass(frozen=True)
@@ -222,9 +224,12 @@ def _programs(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> list[Program]:
     return [kind.program(form, g.pattern, g.end(finish)) for g in group_blocks(kind, op)]
 
 
-def _helper(made: Program) -> Helper:
+def _helper(group: Group, made: Program) -> Helper:
     """The instance that a group of blocks needs."""
-    return Helper(made.name, "helpers/depthwise_asm.c.j2", {"program": made})
+    lanes = made.form.lanes
+    words = lanes * (1 + len(made.finish.rows))
+    values = {"program": made, "weights": group.weights[0].size, "words": words}
+    return Helper(made.name, "helpers/depthwise_asm.c.j2", values)
 
 
 def _band(op: DepthwiseConv2D, turn: int) -> int:
@@ -243,44 +248,36 @@ def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
     finish = plan_finish(op, rounding)
     lanes, found = _lanes(op), group_blocks(kind, op)
     programs = _programs(kind, op, finish)
-    helpers = [_helper(p) for p in programs]
-    starts = [s for g in found for s in g.starts]
+    helpers = [_helper(g, p) for g, p in zip(found, programs, strict=True)]
     bias, win = folded_bias(op), op.window
-    parameters = [by_blocks([bias, *g.end(finish).rows], g.starts, lanes) for g in found]
-    first = w_at = q_at = 0
-    calls = []
-    for g, h, q in zip(found, helpers, parameters, strict=True):
-        last = first + len(g.starts)
-        calls.append({"kernel": h.name, "first": first, "last": last, "w": w_at, "q": q_at,
-                      "w_step": g.weights[0].size, "q_step": q[0].size})  # fmt: skip
-        first, w_at, q_at = last, w_at + g.weights.size, q_at + q.size
-    in_order = starts == [lanes * i for i in range(len(starts))]
+    calls: list[dict[str, Any]] = []
+    w, q, c = list[Array](), list[Array](), list[int]()
+    for group, made, helper in zip(found, programs, helpers, strict=True):
+        sizes = sum(map(np.size, w)), sum(map(np.size, q)), len(c)
+        calls.append({"kernel": helper.name} | dict(zip("wqc", sizes, strict=True)))
+        w.append(group.weights.reshape(-1))
+        q.append(by_blocks([bias, *made.finish.rows], group.starts, lanes).reshape(-1))
+        c += [*group.starts, -1]
     constants = {
-        "w": Constant(
-            np.concatenate([g.weights.reshape(-1) for g in found]),
-            f"per block: {programs[0].WEIGHTS}",
-        ),
+        "w": Constant(np.concatenate(w), f"per block: {programs[0].WEIGHTS}"),
         "q": Constant(
-            np.concatenate([q.reshape(-1) for q in parameters]).astype(np.int32),
+            np.concatenate(q).astype(np.int32),
             "per block: " + " and ".join(dict.fromkeys(_rows(p.finish, lanes) for p in programs)),
         ),
+        "c": Constant(np.array(c, np.int32), "first channel of each block, groups ended by -1"),
     }
-    if not in_order:
-        constants["c"] = Constant(np.array(starts, np.int16), "first channel of each block")
     pairs = win.w.out // 2 - (1 if programs[0].redirects else 0)
     return Prepared(
         constants=constants,
-        helpers=(FINISH_CONSTANTS, *helpers),
+        helpers=(FINISH_CONSTANTS, SHAPE, *helpers),
         vars=portable.image_vars(op)
         | finish_vars(op)
         | {
-            "lanes": lanes,
             "calls": calls,
             "band": _band(op, programs[0].ROWS),
             "turn": programs[0].ROWS,
             "pairs": pairs,
             "zx": stored_zero(op),
-            "in_order": in_order,
             "top": int(win.h.before > 0),
             "bottom": int(_over(op, 0) > 0),
             "constants": finish_values(finish, op),
@@ -320,7 +317,7 @@ def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> float:
         blocks = len(group.starts)
         turns = n * -(-rows // made.ROWS)
         total += made.instructions(calls * blocks, turns * blocks, columns)
-        total += CALL * calls * blocks + LOOP * calls
+        total += (CALL + BLOCK * blocks) * calls
     return total
 
 
