@@ -21,6 +21,7 @@ from qgen.targets.neon import FINISH_CONSTANTS
 from qgen.targets.panel_asm import CHUNK, pack_chunk, pack_rest
 from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
 
+SHAPE = Helper("panel_shape", "helpers/panel_shape.c.j2")
 CHANNELS = 8  # of a block where there are several rows
 ROWS = (8, 4, 1)  # rows of a tile
 # Scratch is no more than a share of what the op reads and writes, and no more than so many bytes,
@@ -155,6 +156,23 @@ def pack_rows(kernel: DotKernel, rows: int, depth: int) -> Helper:
     return Helper(name, "helpers/pack_rows.c.j2", values)
 
 
+def drive_rows(plan: Plan, part: Part, packing: Helper) -> Helper:
+    """What packs tiles of rows that follow each other and calls their kernel."""
+    kernel, tile, packed = part.kernel.helper.name, part.kernel.tile, plan.packed
+    values = {
+        "rows": part.rows,
+        "channels": tile.channels,
+        "pack": packing.name,
+        "kernel": kernel,
+        "chunks": packed.depth >= CHUNK,
+        "steps": tile.steps > 0,
+        "wide": bool(packed.excess),
+        "edge": packed.overlap,
+    }
+    name = "_".join(["rows", *(["edge"] if packed.overlap else []), kernel])
+    return Helper(name, "helpers/panel_rows.c.j2", values)
+
+
 def part_values(plan: Plan, part: Part) -> dict[str, Any]:
     """What templates print of a part."""
     packed, tile = plan.packed, part.kernel.tile
@@ -225,16 +243,18 @@ def _rows_plan(kernel: DotKernel, op: Linear, rounding: Rounding) -> Plan:
 def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared:
     plan = _rows_plan(kernel, op, rounding)
     depth = plan.packed.depth
-    helpers, parts = [FINISH_CONSTANTS], []
+    helpers, parts = [FINISH_CONSTANTS, SHAPE], []
     scratch = 0
     for part in plan.parts:
         values = part_values(plan, part)
+        helpers.append(part.kernel.helper)
+        values["driver"] = ""
         if part.rows > 1:
             packing = pack_rows(kernel, part.rows, depth)
-            values["pack"] = packing.name
-            helpers.append(packing)
+            driver = drive_rows(plan, part, packing)
+            values["driver"] = driver.name
+            helpers += [packing, driver]
             scratch = max(scratch, part.at_once * part.rows * depth)
-        helpers.append(part.kernel.helper)
         parts.append(values)
     return Prepared(
         constants=constants(plan),
