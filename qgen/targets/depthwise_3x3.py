@@ -26,7 +26,7 @@ from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.fold import overflow_reason
 from qgen.targets.gemm_sdot import DOTPROD
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
-from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared
+from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared, with_sharing
 
 SHAPE = Helper("depthwise_shape", "helpers/depthwise_shape_neon.c.j2")
 TAPS = TALL * TALL
@@ -160,10 +160,10 @@ SDOT = Kind(
 
 
 @lru_cache(maxsize=16)
-def group_blocks(kind: Kind, op: DepthwiseConv2D) -> tuple[Group, ...]:
+def group_blocks(kind: Kind, op: DepthwiseConv2D, *, sharing: bool = False) -> tuple[Group, ...]:
     """Blocks in one group or two, cheap ones first.
 
-    A second group of few blocks has a program that many ops share rather than one of its own.
+    With `sharing` a second group of few blocks has a program that suits many ops.
     """
     taps, lanes = _columns_first(op), _lanes(op)
     alone = [kind.group(taps, [s], lanes) for s in block_starts(op.channels, lanes)]
@@ -177,7 +177,7 @@ def group_blocks(kind: Kind, op: DepthwiseConv2D) -> tuple[Group, ...]:
             two = tuple(kind.group(taps, part, lanes) for part in parts)
             if sum(map(kind.price, two)) < min(limit, sum(map(kind.price, best))):
                 best = two
-    if len(best) == 2 and len(best[1].starts) <= len(starts) * FEW:
+    if sharing and len(best) == 2 and len(best[1].starts) <= len(starts) * FEW:
         return best[0], kind.common(taps, best[1].starts, lanes)
     return best
 
@@ -219,9 +219,11 @@ def _refuses(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> str:
     return overflow_reason(op)
 
 
-def _programs(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> list[Program]:
+def _programs(
+    kind: Kind, op: DepthwiseConv2D, finish: Finish, found: Sequence[Group]
+) -> list[Program]:
     form = _form(op)
-    return [kind.program(form, g.pattern, g.end(finish)) for g in group_blocks(kind, op)]
+    return [kind.program(form, g.pattern, g.end(finish)) for g in found]
 
 
 def _helper(group: Group, made: Program) -> Helper:
@@ -244,10 +246,12 @@ def _band(op: DepthwiseConv2D, turn: int) -> int:
     return -(-win.h.out // (bands * turn)) * turn
 
 
-def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
+def _prepare(
+    kind: Kind, op: DepthwiseConv2D, rounding: Rounding, *, sharing: bool = False
+) -> Prepared:
     finish = plan_finish(op, rounding)
-    lanes, found = _lanes(op), group_blocks(kind, op)
-    programs = _programs(kind, op, finish)
+    lanes, found = _lanes(op), group_blocks(kind, op, sharing=sharing)
+    programs = _programs(kind, op, finish, found)
     helpers = [_helper(g, p) for g, p in zip(found, programs, strict=True)]
     bias, win = folded_bias(op), op.window
     calls: list[dict[str, Any]] = []
@@ -308,11 +312,12 @@ def _narrow_sums(found: Sequence[Group]) -> Lanes | None:
     return Lanes("; ".join(said), total / widened, max(g.reach for g in groups))
 
 
-def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> float:
+def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding, *, sharing: bool = False) -> float:
     n, rows, columns, _ = op.out.shape
     total = 0
-    programs = _programs(kind, op, plan_finish(op, rounding))
-    for group, made in zip(group_blocks(kind, op), programs, strict=True):
+    found = group_blocks(kind, op, sharing=sharing)
+    programs = _programs(kind, op, plan_finish(op, rounding), found)
+    for group, made in zip(found, programs, strict=True):
         calls = n * -(-rows // _band(op, made.ROWS))
         blocks = len(group.starts)
         turns = n * -(-rows // made.ROWS)
@@ -322,15 +327,17 @@ def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> float:
 
 
 def _row(kind: Kind, name: str, requires: frozenset[str]) -> KernelSpec:
-    return KernelSpec(
-        name=f"qs8_depthwise_conv2d__{name}_3x3",
-        op="depthwise_conv2d",
-        template="depthwise_conv2d/neon_3x3.c.j2",
-        requires=requires,
-        prepare=partial(_prepare, kind),
-        refuses=partial(_refuses, kind),
-        cost=partial(_cost, kind),
-        tile=(2, 16, TAPS),
+    return with_sharing(
+        KernelSpec(
+            name=f"qs8_depthwise_conv2d__{name}_3x3",
+            op="depthwise_conv2d",
+            template="depthwise_conv2d/neon_3x3.c.j2",
+            requires=requires,
+            prepare=partial(_prepare, kind),
+            refuses=partial(_refuses, kind),
+            cost=partial(_cost, kind),
+            tile=(2, 16, TAPS),
+        )
     )
 
 

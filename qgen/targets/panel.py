@@ -19,7 +19,7 @@ from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.fold import overflow_reason
 from qgen.targets.neon import FINISH_CONSTANTS
 from qgen.targets.panel_asm import CHUNK, pack_chunk, pack_rest
-from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
+from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, with_sharing
 
 SHAPE = Helper("panel_shape", "helpers/panel_shape.c.j2")
 CHANNELS = 8  # of a block where there are several rows
@@ -107,10 +107,20 @@ def split_rows(count: int) -> list[tuple[int, int, int]]:
 
 
 def make_plan(
-    kernel: DotKernel, op: Linear, rounding: Rounding, order: Sequence[int], count: int
+    kernel: DotKernel,
+    op: Linear,
+    rounding: Rounding,
+    order: Sequence[int],
+    count: int,
+    *,
+    sharing: bool = False,
 ) -> Plan:
-    """The cheapest plan for `count` rows in the given order of products."""
+    """The cheapest plan for `count` rows in the given order of products.
+
+    With `sharing` for instances that take any shift.
+    """
     finish = plan_finish(op, op.rounding(rounding))
+    finish = finish.sharing() if sharing else finish
     heights = split_rows(count)
     widths = (CHANNELS,) if heights[0][0] > 1 else kernel.alone
     plans = []
@@ -235,13 +245,21 @@ def notes(plan: Plan) -> tuple[str, ...]:
 # -- rows that follow each other -----------------------------------------------------------------
 
 
-def _rows_plan(kernel: DotKernel, op: Linear, rounding: Rounding) -> Plan:
-    depth = op.weight_matrix().shape[0]
-    return make_plan(kernel, op, rounding, range(depth), op.out.type.elements // op.channels)
+def _rows_plan(kernel: DotKernel, op: Linear, rounding: Rounding, *, sharing: bool) -> Plan:
+    order, count = range(op.weight_matrix().shape[0]), op.out.type.elements // op.channels
+    return make_plan(kernel, op, rounding, order, count, sharing=sharing)
 
 
-def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared:
-    plan = _rows_plan(kernel, op, rounding)
+def _cost_rows(
+    kernel: DotKernel, op: Linear, rounding: Rounding, *, sharing: bool = False
+) -> float:
+    return _rows_plan(kernel, op, rounding, sharing=sharing).cost()
+
+
+def _prepare_rows(
+    kernel: DotKernel, op: Linear, rounding: Rounding, *, sharing: bool = False
+) -> Prepared:
+    plan = _rows_plan(kernel, op, rounding, sharing=sharing)
     depth = plan.packed.depth
     helpers, parts = [FINISH_CONSTANTS, SHAPE], []
     scratch = 0
@@ -290,16 +308,18 @@ def rows(kernel: DotKernel) -> tuple[KernelSpec, ...]:
     tile = (ROWS[0], CHANNELS, CHUNK * 2)
     name = f"{kernel.name}_{ROWS[0]}x{CHANNELS}"
     return tuple(
-        KernelSpec(
-            name=f"qs8_{op}__{name}_rows",
-            op=op,
-            template="conv2d/neon_panel_rows.c.j2",
-            requires=kernel.requires,
-            prepare=partial(_prepare_rows, kernel),
-            refuses=partial(_refuses_rows, kernel),
-            cost=lambda op, rounding: _rows_plan(kernel, op, rounding).cost(),
-            tile=tile,
-            regs=kernel.registers(ROWS[0], CHANNELS),
+        with_sharing(
+            KernelSpec(
+                name=f"qs8_{op}__{name}_rows",
+                op=op,
+                template="conv2d/neon_panel_rows.c.j2",
+                requires=kernel.requires,
+                prepare=partial(_prepare_rows, kernel),
+                refuses=partial(_refuses_rows, kernel),
+                cost=partial(_cost_rows, kernel),
+                tile=tile,
+                regs=kernel.registers(ROWS[0], CHANNELS),
+            )
         )
         for op in ("conv2d", "fully_connected")
     )

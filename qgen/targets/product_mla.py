@@ -12,17 +12,22 @@ from qgen.targets.finish import finish_values
 from qgen.targets.fold import overflow_reason
 from qgen.targets.gemm_mla import CHANNELS, CHUNK, MOST_INPUTS, ROWS
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
-from qgen.targets.spec import Constant, KernelSpec, Prepared
+from qgen.targets.spec import Constant, KernelSpec, Prepared, with_sharing
+
+
+def _packed(op: Linear, rounding: Rounding, sharing: bool) -> gemm_mla.Packed:
+    packed = gemm_mla.pack(op, op.rounding(rounding))
+    return packed.sharing() if sharing else packed
 
 
 def rows_of_tile(op: Linear, rounding: Rounding) -> int:
     """The height of the tile that needs the fewest instructions."""
     pixels = op.out.type.elements // op.channels
-    return min((r for r in ROWS if r <= pixels), key=lambda r: _cost(op, rounding, r))
+    packed = _packed(op, rounding, sharing=False)
+    return min((r for r in ROWS if r <= pixels), key=lambda r: _cost(op, packed, r))
 
 
-def _cost(op: Linear, rounding: Rounding, rows: int) -> float:
-    packed = gemm_mla.pack(op, op.rounding(rounding))
+def _cost(op: Linear, packed: gemm_mla.Packed, rows: int) -> float:
     pixels = op.out.type.elements // op.channels
     # The block at the edge of the channels runs over all rows once more.
     passes = 2 if op.channels % CHANNELS else 1
@@ -30,13 +35,13 @@ def _cost(op: Linear, rounding: Rounding, rows: int) -> float:
     return 30 + -(-pixels // rows) * (blocks + passes * gemm_mla.tile_cost(rows, packed))
 
 
-def cost(op: Linear, rounding: Rounding) -> float:
+def cost(op: Linear, rounding: Rounding, *, sharing: bool = False) -> float:
     """Instructions of a run: the printed ones of the kernel, an estimate of the C around it."""
-    return _cost(op, rounding, rows_of_tile(op, rounding))
+    return _cost(op, _packed(op, rounding, sharing), rows_of_tile(op, rounding))
 
 
-def prepare(op: Conv2D, rounding: Rounding) -> Prepared:
-    packed = gemm_mla.pack(op, op.rounding(rounding))
+def prepare(op: Conv2D, rounding: Rounding, *, sharing: bool = False) -> Prepared:
+    packed = _packed(op, rounding, sharing)
     pixels = op.out.type.elements // op.channels
     rows = rows_of_tile(op, rounding)
     instance = gemm_mla.helper(rows, packed)
@@ -87,15 +92,17 @@ def _refuses(op: Conv2D, rounding: Rounding) -> str:
 
 
 KERNELS = (
-    KernelSpec(
-        name=f"qs8_conv2d__neon_{ROWS[-1]}x{CHANNELS}k{CHUNK}",
-        op="conv2d",
-        template="conv2d/neon_mla.c.j2",
-        requires=NEON,
-        prepare=prepare,
-        refuses=_refuses,
-        cost=cost,
-        tile=(ROWS[-1], CHANNELS, CHUNK),
-        regs=gemm_mla.register_plan(ROWS[-1]),
+    with_sharing(
+        KernelSpec(
+            name=f"qs8_conv2d__neon_{ROWS[-1]}x{CHANNELS}k{CHUNK}",
+            op="conv2d",
+            template="conv2d/neon_mla.c.j2",
+            requires=NEON,
+            prepare=prepare,
+            refuses=_refuses,
+            cost=cost,
+            tile=(ROWS[-1], CHANNELS, CHUNK),
+            regs=gemm_mla.register_plan(ROWS[-1]),
+        )
     ),
 )

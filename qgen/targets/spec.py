@@ -8,7 +8,8 @@ constants that the template prints. Nothing in qgen tests a target by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from qgen.errors import QgenError
@@ -169,6 +170,8 @@ class KernelSpec:
         cost: predicted instructions of one run, or None where nothing is predicted.
         tile: output pixels x output channels x depth of one step, where the kernel has a tile.
         regs: vector registers, where the kernel is assembly.
+        sharing: the same kernel in instances that more ops can share, at the cost of a few
+            instructions; None where there is nothing to share.
     """
 
     name: str
@@ -180,6 +183,15 @@ class KernelSpec:
     cost: Callable[[Any, Rounding], float | None] = _unknown
     tile: tuple[int, int, int] | None = None
     regs: RegPlan | None = None
+    sharing: KernelSpec | None = None
+
+
+def with_sharing(row: KernelSpec) -> KernelSpec:
+    """A row whose `prepare` and `cost` take the keyword `sharing`, with its sibling."""
+    prepare: Callable[..., Prepared] = row.prepare
+    cost: Callable[..., float | None] = row.cost
+    other = replace(row, prepare=partial(prepare, sharing=True), cost=partial(cost, sharing=True))
+    return replace(row, sharing=other)
 
 
 @dataclass(frozen=True)
@@ -197,6 +209,8 @@ class Target:
         granule: numbers of channels are kept multiples of this when dead ones go.
         stack_bytes: what the header promises as the most stack a run takes; `compile` and `verify`
             hold the compiler's figure against it.
+        text_bytes: code, without weights, that a model should take at most: beyond it, ops share
+            instances of kernels.
         generic_cpu: the core whose order of instructions is taken where none is chosen: an in-order
             one, since it suffers most from another's. Empty where there is no such order.
     """
@@ -210,6 +224,7 @@ class Target:
     guard: str = ""
     granule: int = 1
     stack_bytes: int = 1024
+    text_bytes: int = 48 * 1024
     generic_cpu: str = ""
 
     def __post_init__(self) -> None:

@@ -1,8 +1,9 @@
-/* Constants of the end of a kernel: multiplier, zero point, clamp, flip; see targets/finish.py. */
+/* Constants of the end of a kernel: multiplier, zero point, clamp, flip, shift; see targets/finish.py. */
 typedef struct t_finish_constants {
     int32_t m0[4];
     int16_t zero[8];
     int8_t low[16], high[16], flip[16];
+    int32_t shift[4];
 } t_finish_constants;
 
 /* What the programs for 3 x 3 depthwise convolution read of an op; see targets/depthwise_asm.py.
@@ -201,6 +202,7 @@ T_OP static void t_00_y(const int8_t *x, int8_t *y)
                     -128, -128 },
             { 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127 },
             { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 },
+            { 0, 0, 0, 0 },
         },
         { 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5 },
         4, 4, 3, 1, 10, 40, 40, 40,
