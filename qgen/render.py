@@ -47,13 +47,20 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return environment().get_template(template).render(values)
 
 
-def code(template: str, values: Mapping[str, Any], core: Core | None, *, tuned: bool) -> str:
-    """C text of a template, its assembly in the order of the core; `tuned` as in `scheduled`."""
+def code(
+    template: str,
+    values: Mapping[str, Any],
+    core: Core | None,
+    *,
+    tuned: bool,
+    compact: bool = False,
+) -> str:
+    """C text of a template, its assembly in the order of the core; flags as in `scheduled`."""
     text = tidy(render(template, values))
-    return scheduled(text, core, tuned=tuned) if core else text
+    return scheduled(text, core, tuned=tuned, compact=compact) if core else text
 
 
 def helper_code(helper: Helper, prefix: str, core: Core | None, *, tuned: bool) -> str:
     """The function or type that `helper` is, in a file of names that begin with `prefix`."""
     values = {"p": prefix, "P": prefix.upper(), **helper.vars, "helper": helper}
-    return code(helper.template, values, core, tuned=tuned)
+    return code(helper.template, values, core, tuned=tuned, compact=helper.compact)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import qgen.targets
 from qgen.codesize import FILE, OP, RESERVE, STATEMENT, Choice, code_bytes, fit
 from qgen.ir.graph import Graph
 from qgen.ir.op import Op
@@ -75,6 +76,31 @@ def test_what_does_not_get_shorter_stays() -> None:
     any_ = row("any", 110)
     rows = row("a", 100, any_), row("b", 100)
     assert fitted({"a": 500, "b": 500, "any": 600}, 10, *rows) == ["a", "b"]
+
+
+def test_helpers_become_compact_last_and_the_least_used_first() -> None:
+    shared = row("any", 150)
+    rows = row("a", 100, shared), row("b", 100, shared), row("hot", 1000), row("cold", 10)
+    found = choices(one("conv2d", 0, 0), *rows)
+
+    def size(helper: Helper) -> int:
+        return 400 if helper.compact else 500
+
+    budget = round((1400 + FILE + OP * len(rows)) / (1 - RESERVE))
+    helpers = [c.prepared.helpers[0] for c in fit(found, ROUNDING, budget, size)]
+    compact = [(h.name, h.compact) for h in helpers]
+    assert compact == [("any", False), ("any", False), ("hot", False), ("cold", True)]
+
+
+def test_compact_code_does_not_grow() -> None:
+    machine, cpu = qgen.targets.machine("aarch64", "cortex-a53")
+    model = lower(halves(1), machine, cpu)
+    for helper in model.steps[0].prepared.helpers:
+        plain, compact, best = (
+            code_bytes(helper_code(replace(helper, compact=c), "m", core, tuned=True))
+            for core, c in ((None, False), (model.core, True), (model.core, False))
+        )
+        assert compact <= plain and compact <= best
 
 
 def test_code_bytes_counts_instructions_and_statements() -> None:

@@ -87,12 +87,14 @@ class RegPlan:
 class Helper:
     """A static C function that several ops of a file may share, printed once.
 
-    `name` is its C name without the model's prefix; `vars` what its template sees.
+    `name` is its C name without the model's prefix; `vars` what its template sees. A `compact` one
+    is printed without what makes it faster and longer.
     """
 
     name: str
     template: str
     vars: Mapping[str, Any] = field(default_factory=dict)
+    compact: bool = False
 
 
 @dataclass(frozen=True)
