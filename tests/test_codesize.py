@@ -17,6 +17,7 @@ from qgen.ir.types import DType, QParams, Rounding, Tensor, TensorType
 from qgen.lower import Lowered, lower
 from qgen.render import helper_code
 from qgen.targets import TARGETS
+from qgen.targets.depthwise_3x3 import SDOT, SDOT2, SMULL, Kind, group_blocks
 from qgen.targets.spec import Helper, KernelSpec, Prepared, Target
 from qgen.verify.compare import verify_lowered
 from tests.ops.strategies import base_seed, one, program
@@ -143,6 +144,18 @@ def test_depthwise_programs_that_take_any_weights_equal_golden(target: str) -> N
     assert common == set(forms)
     verdict = verify_lowered(model, inputs=7, seed=1, timeout=120)
     assert verdict.equal, str(verdict)
+
+
+@pytest.mark.parametrize("kind", [SMULL, SDOT, SDOT2])
+@pytest.mark.parametrize("most", [254, 255])
+def test_only_weights_with_halves_in_int8_are_halved(kind: Kind, most: int) -> None:
+    form = next(f for f in FORMS if f.lanes == 16 and f.stride in kind.strides)
+    op = weighty(0, form, zero=0)
+    data = np.minimum(op.w.const, most)
+    data[..., -1] = most
+    op = replace(op, w=replace(op.w, data=data))
+    groups = group_blocks(kind, op, sharing=True)
+    assert any(g.common for g in groups) == (most == 254)
 
 
 def halves(count: int) -> Graph:

@@ -20,6 +20,7 @@ from qgen.targets import portable
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.depthwise_asm import TALL, Form, Pattern, Program
 from qgen.targets.depthwise_groups import (
+    MOST_HALVED,
     TAPS,
     Group,
     columns_of_taps,
@@ -131,7 +132,8 @@ def group_blocks(kind: Kind, op: DepthwiseConv2D, *, sharing: bool = False) -> t
             two = tuple(kind.group(taps, part, lanes) for part in parts)
             if sum(map(kind.price, two)) < min(limit, sum(map(kind.price, best))):
                 best = two
-    if sharing and len(best) == 2 and len(best[1].starts) <= len(starts) * FEW:
+    few = len(best) == 2 and len(best[1].starts) <= len(starts) * FEW
+    if sharing and few and taps.max() <= MOST_HALVED:
         return best[0], kind.common(taps, best[1].starts, lanes)
     return best
 

@@ -13,6 +13,7 @@ from qgen.targets.depthwise_neon import groups, split
 from qgen.targets.finish import Finish
 
 TAPS = TALL * TALL
+MOST_HALVED = 2 * 127  # greatest weight of which both halves are int8; the least, -255, always is
 
 
 @dataclass(frozen=True)
