@@ -6,15 +6,6 @@ typedef struct t_finish_constants {
     int32_t shift[4];
 } t_finish_constants;
 
-/* Rows of a product and what its kernels are called with; see targets/panel.py.
- *   tiles    of rows, of which a panel holds `at_once`
- *   depth    bytes of a row
- *   blocks   of channels, of which a row of the result holds `channels`
- *   weights, words, excess: where those of the block begin that overlaps its neighbour */
-typedef struct t_panel_shape {
-    uint32_t tiles, at_once, depth, blocks, channels, weights, words, excess;
-} t_panel_shape;
-
 #if defined(__clang__)
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Woverlength-strings"
@@ -220,6 +211,15 @@ static void t_sdot_8x8_k24_shr6_unsigned_flip(
 #if defined(__clang__)
 #pragma clang diagnostic pop
 #endif
+
+/* Rows of a product and what its kernels are called with; see targets/panel.py.
+ *   tiles    of rows, of which a panel holds `at_once`
+ *   depth    bytes of a row
+ *   blocks   of channels, of which a row of the result holds `channels`
+ *   weights, words, excess: where those of the block begin that overlaps its neighbour */
+typedef struct t_panel_shape {
+    uint32_t tiles, at_once, depth, blocks, channels, weights, words, excess;
+} t_panel_shape;
 
 /* Packs rows that follow each other, 8 to a tile: LD1 reads 64 bytes of each, STP puts 16 of two rows side by side.
  * `turns` of 64 bytes per row and 24 more; rows are `step` bytes long. */
