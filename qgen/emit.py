@@ -5,52 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import PurePath
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from qgen import __version__
-from qgen.asm.schedule import scheduled
-from qgen.ctext import tidy
 from qgen.errors import Loc, QgenError
 from qgen.ir.graph import Graph
 from qgen.ir.types import Array, Tensor, TensorType
 from qgen.lower import Lowered, Step
+from qgen.render import code, helper_code, render
 from qgen.targets.portable import COPY
 from qgen.targets.spec import Constant
 
 LINE_WIDTH = 100
-
-
-@cache
-def environment() -> jinja2.Environment:
-    """Templates that read as C: ``${ }`` for values, ``//%`` for directives."""
-    env = jinja2.Environment(
-        loader=jinja2.PackageLoader("qgen", "templates"),
-        variable_start_string="${",
-        variable_end_string="}",
-        block_start_string="<%",
-        block_end_string="%>",
-        comment_start_string="<#",
-        comment_end_string="#>",
-        line_statement_prefix="//%",
-        line_comment_prefix="//#",
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    env.filters["minus"] = _minus
-    env.filters["plus"] = lambda value: _minus(-value)
-    return env
-
-
-def _minus(value: int) -> str:
-    """`` - 3``, `` + 3`` or nothing: subtraction of a constant as a person writes it."""
-    return f" - {value}" if value > 0 else f" + {-value}" if value < 0 else ""
 
 
 @dataclass(frozen=True)
@@ -72,24 +41,17 @@ def emit(lowered: Lowered, origin: Provenance, *, split: bool = False) -> dict[s
     """The generated files by name: ``name.h``, or ``name.h`` and ``name.c`` with `split`."""
     name = lowered.name
     shared = _shared(lowered, origin, split)
-    declarations = _render("declarations.h.j2", shared)
-    implementation = _render("implementation.c.j2", shared | _bodies(lowered, shared))
+    declarations = render("declarations.h.j2", shared)
+    implementation = render("implementation.c.j2", shared | _bodies(lowered, shared))
     if split:
         body = f'#include "{name}.h"\n\n{implementation}'
         return {f"{name}.h": declarations, f"{name}.c": body}
-    text = _render("library.h.j2", shared | {"body": implementation, "declarations": declarations})
+    text = render("library.h.j2", shared | {"body": implementation, "declarations": declarations})
     return {f"{name}.h": text}
 
 
-def _render(template: str, values: dict[str, Any]) -> str:
-    return environment().get_template(template).render(values)
-
-
 def _code(lowered: Lowered, template: str, values: dict[str, Any]) -> str:
-    """C text of a template, its assembly in the order of the core."""
-    text = tidy(_render(template, values))
-    core = lowered.core
-    return scheduled(text, core, tuned=lowered.cpu is not None) if core else text
+    return code(template, values, lowered.core, tuned=lowered.cpu is not None)
 
 
 def _shared(lowered: Lowered, origin: Provenance, split: bool) -> dict[str, Any]:
@@ -161,7 +123,8 @@ def _bodies(lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
     if lowered.plan.output_copies:
         helpers.setdefault(COPY.name, COPY)
     printed = [
-        _code(lowered, h.template, shared | dict(h.vars) | {"helper": h}) for h in helpers.values()
+        helper_code(h, lowered.name, lowered.core, tuned=lowered.cpu is not None)
+        for h in helpers.values()
     ]
     place = _places(lowered)
     copied = [

@@ -11,6 +11,7 @@ from functools import partial
 
 from qgen.asm.cores import Core, core_with
 from qgen.asm.schedule import kernel_cycles
+from qgen.codesize import Choice, choose, code_bytes, estimate, fit
 from qgen.ir.graph import Graph
 from qgen.ir.op import Op
 from qgen.ir.types import Array, Tensor, located
@@ -20,8 +21,12 @@ from qgen.passes.prune import Kept, prune
 from qgen.passes.storage import as_stored, signed_storage
 from qgen.plan.memory import MemoryPlan, plan_memory
 from qgen.plan.schedule import schedule
+from qgen.render import helper_code
 from qgen.targets.cpus import CPUS, Cpu
-from qgen.targets.spec import KernelSpec, Prepared, Target
+from qgen.targets.spec import Helper, KernelSpec, Prepared, Target
+
+# Code that is this share of a budget before it is put into order does not reach it.
+REMOTE = 0.75
 
 ARENA_SHARE = 21
 LEAST_ROOM = 2048  # bytes
@@ -69,8 +74,7 @@ class Lowered:
     @property
     def core(self) -> Core | None:
         """The core for which assembly is put into order, None where the target has none."""
-        chosen = self.cpu.name if self.cpu else self.target.generic_cpu
-        return core_with(CPUS[chosen].model) if chosen else None
+        return core_of(self.target, self.cpu)
 
     @property
     def name(self) -> str:
@@ -80,6 +84,12 @@ class Lowered:
         """A golden value of `model` as `graph` holds it: kept channels, signed storage."""
         kept = self.kept.get(stored.name)
         return as_stored(kept.of(value) if kept else value, stored)
+
+
+def core_of(target: Target, cpu: Cpu | None) -> Core | None:
+    """`cpu`, or the one that stands for the target."""
+    chosen = cpu.name if cpu else target.generic_cpu
+    return core_with(CPUS[chosen].model) if chosen else None
 
 
 def parameters(op: Op) -> Iterator[tuple[str, Tensor]]:
@@ -113,18 +123,32 @@ def lower(graph: Graph, target: Target, cpu: Cpu | None = None) -> Lowered:
     if target.granule > 1:
         pruned = dead_last(pruned)
     stored = schedule(signed_storage(pruned.graph))
-    core = core_with(cpu.model) if cpu else None
-    clock = partial(kernel_cycles, core) if core else None
     steps = []
-    rooms = scratch_rooms(plan_memory(stored))
-    for index, op in enumerate(stored.ops):
-        spec = target.select(op, stored.rounding, clock, rooms[index])
-        prepared = located(op.loc, spec.prepare, op, stored.rounding)
+    for index, choice in enumerate(_choices(stored, target, cpu)):
+        op, cost = choice.op, choice.cost
         function = f"{stored.name}_{index:02d}_{op.name.replace('.', '_')}"
-        cost = spec.predicted(op, stored.rounding)
         predicted = None if cost is None else round(cost)
         operands = tuple(parameters(op))
-        steps.append(Step(index, op, spec, prepared, function, operands, predicted))
+        steps.append(Step(index, op, choice.spec, choice.prepared, function, operands, predicted))
     plan = plan_memory(stored, {s.op: s.prepared.scratch for s in steps if s.prepared.scratch})
     machine = cpu.tuned(target) if cpu else target
     return Lowered(model, stored, machine, tuple(steps), plan, cpu, pruned.kept)
+
+
+def _choices(graph: Graph, target: Target, cpu: Cpu | None) -> list[Choice]:
+    """A kernel per op, within the target's budget of code."""
+    rounding = graph.rounding
+    core = core_of(target, cpu)
+    clock = partial(kernel_cycles, core) if cpu and core else None
+    found = []
+    for op, room in zip(graph.ops, scratch_rooms(plan_memory(graph)), strict=True):
+        spec = target.select(op, rounding, clock, room)
+        found.append(located(op.loc, choose, op, spec, rounding))
+
+    def size(core: Core | None, helper: Helper) -> int:
+        return code_bytes(helper_code(helper, graph.name, core, tuned=cpu is not None))
+
+    # Putting assembly into order takes long; most models are far below any budget without.
+    if estimate(found, partial(size, None)) < REMOTE * target.text_bytes:
+        return found
+    return fit(found, rounding, target.text_bytes, partial(size, core))

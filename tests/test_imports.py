@@ -21,9 +21,11 @@ ALLOWED = {
     "toolchain": set(),
     "targets": {"ir", "passes", "toolchain"},
     "asm": set(),
-    "lower": {"asm", "ir", "passes", "plan", "targets"},
+    "render": {"asm", "ctext", "targets"},
+    "codesize": {"ir", "targets"},
+    "lower": {"asm", "codesize", "ir", "passes", "plan", "render", "targets"},
     "train": {"ir", "passes", "files"},
-    "emit": {"asm", "ir", "passes", "plan", "targets", "lower", "ctext"},
+    "emit": {"ir", "lower", "plan", "render", "targets"},
 }
 
 

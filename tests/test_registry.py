@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from qgen.emit import emit, environment
+from qgen.emit import emit
 from qgen.ir.op import registry
 from qgen.ir.types import Rounding
 from qgen.lower import Lowered, lower
+from qgen.render import environment
 from qgen.targets import TARGETS
 from qgen.targets.portable import PORTABLE
 from qgen.verify.harness import UNKNOWN_ORIGIN

@@ -26,13 +26,16 @@ FIRST_LABEL = 900
 
 
 @cache
-def scheduled(text: str, core: Core, *, tuned: bool = False, disjoint: bool = False) -> str:
+def scheduled(
+    text: str, core: Core, *, tuned: bool = False, disjoint: bool = False, compact: bool = False
+) -> str:
     """C text with its asm statements in the order of `core`.
 
     Args:
         tuned: for this core alone: instructions may be added where they save its time. Without,
             only the order changes, and the code runs well on others.
         disjoint: what a statement stores to is nothing that it loads from; see `dependences`.
+        compact: nothing becomes longer: no loop is rotated, no instruction added.
 
     Raises QgenError for an instruction that is not known.
     """
@@ -40,7 +43,7 @@ def scheduled(text: str, core: Core, *, tuned: bool = False, disjoint: bool = Fa
     def change(blocks: tuple[Block, ...]) -> Iterator[Block]:
         for n, block in enumerate(blocks):
             free = FIRST_LABEL + 2 * n
-            for part in _block(core, block, free, tuned=tuned, disjoint=disjoint):
+            for part in _block(core, block, free, tuned=tuned, disjoint=disjoint, compact=compact):
                 yield replace(part, notes=_budget_note(core, part))
 
     return rewrite_statements(text, change)
@@ -72,23 +75,25 @@ def _straight_cycles(core: Core, lines: tuple[str, ...]) -> float:
 def _loop_cycles(core: Core, lines: tuple[str, ...]) -> tuple[float, float]:
     """Cycles of a round; those by which a loop of `n` rounds takes longer than `n` rounds."""
     block = Block("1", tuple(map(parse, lines)), parse("b.ne 1b"))
-    found = _block(core, block, FIRST_LABEL, tuned=True, disjoint=False)
+    found = _block(core, block, FIRST_LABEL, tuned=True, disjoint=False, compact=False)
     each = [steady_cycles(core, b.instructions) for b in found]
     steady = next(c for c, b in zip(each, found, strict=True) if b.loop)
     # Rotated, one round is that of the blocks before and behind the loop.
     return steady, sum(each) - steady - (steady if len(found) > 1 else 0.0)
 
 
-def _block(core: Core, block: Block, free: int, *, tuned: bool, disjoint: bool) -> list[Block]:
+def _block(
+    core: Core, block: Block, free: int, *, tuned: bool, disjoint: bool, compact: bool
+) -> list[Block]:
     """The fastest of the forms of a block, as it is or rotated; one of each per form."""
     plain: list[tuple[float, list[Block]]] = []
     longer: list[tuple[float, list[Block]]] = []
-    for body in _forms(core, block, tuned):
+    for body in _forms(core, block, tuned and not compact):
         now = replace(block, body=tuple(body))
         price = WORTH_ADDING * max(0, len(body) - len(block.body))
         cycles, found = ordered(core, now.body, now.branch, repeats=block.loop, disjoint=disjoint)
         plain.append((cycles + price, [replace(now, body=found)]))
-        for parts in _rotations(core, now, disjoint):
+        for parts in _rotations(core, now, disjoint) if not compact else ():
             whole = tuple(rotate.body(parts))
             cycles, steady = ordered(core, whole, now.branch, repeats=True, disjoint=disjoint)
             _, last = ordered(core, parts.rest, repeats=False, disjoint=disjoint)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from qgen.emit import Port, environment
+from qgen.emit import Port
 from qgen.lower import Lowered
+from qgen.render import environment
 from qgen.toolchain.cc import Toolchain, compile_c
 
 # The function whose calls part the run.

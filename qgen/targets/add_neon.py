@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from qgen.ir.ops.add import Add
 from qgen.ir.types import DType, Rounding
 from qgen.targets.linear_sum import LinearSum, linear_sum
 from qgen.targets.neon import NEON, finish_vars
-from qgen.targets.spec import KernelSpec, Prepared
+from qgen.targets.spec import Helper, KernelSpec, Prepared
 
+FORM = Helper("linear_sum", "helpers/linear_sum_neon.c.j2")
 LANES = 16
 LOOP = 3  # instructions of the loop itself
 
@@ -41,12 +44,26 @@ def _cost(op: Add, rounding: Rounding) -> float:
     return 30.0 + int(each) * op.out.type.elements / LANES
 
 
+def _helper(form: LinearSum, values: Mapping[str, Any]) -> Helper:
+    """The loop, shared by all ops that need the same steps."""
+    traits = {
+        "gamma": bool(form.gamma),
+        "unsigned": values["zero"] == -128,
+        "low": values["low"] > -128,
+        "high": values["high"] < 127,
+    }
+    name = "_".join(["add_16", *(name for name, present in traits.items() if present)])
+    return Helper(name, "helpers/add_16_neon.c.j2", traits)
+
+
 def _prepare(op: Add, rounding: Rounding) -> Prepared:
     form = _form(op, rounding)
     values = finish_vars(op)
+    assert form is not None
+    loop = _helper(form, values)
     return Prepared(
-        vars=values
-        | {"form": form, "za": op.a.zero, "zb": op.b.zero, "unsigned": values["zero"] == -128},
+        helpers=(FORM, loop),
+        vars=values | {"form": form, "za": op.a.zero, "zb": op.b.zero, "kernel": loop.name},
         notes=("one linear form, equal to (Q6) for all 65536 pairs of operands (Q19)",),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,16 @@ from qgen.ir.types import Array, DType, Rounding
 from qgen.targets import portable
 from qgen.targets.blocks import block_starts, by_blocks
 from qgen.targets.depthwise_asm import TALL, Form, Pattern, Program
-from qgen.targets.depthwise_neon import folded_bias, groups, split, stored_zero
+from qgen.targets.depthwise_groups import (
+    MOST_HALVED,
+    TAPS,
+    Group,
+    columns_of_taps,
+    halves_of_taps,
+    runs_of_taps,
+    single_columns_of_taps,
+)
+from qgen.targets.depthwise_neon import folded_bias, stored_zero
 from qgen.targets.depthwise_sdot2_asm import Sdot2Program
 from qgen.targets.depthwise_sdot_asm import SdotProgram
 from qgen.targets.depthwise_smull_asm import SmullProgram
@@ -27,34 +37,19 @@ from qgen.targets.finish import Finish, finish_values, plan_finish
 from qgen.targets.fold import overflow_reason
 from qgen.targets.gemm_sdot import DOTPROD
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
-from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared
+from qgen.targets.spec import Constant, Helper, KernelSpec, Lanes, Prepared, with_sharing
 
-TAPS = TALL * TALL
+SHAPE = Helper("depthwise_shape", "helpers/depthwise_shape_neon.c.j2")
 # What a second program must save, as a share of the multiplications, to be worth its code.
 WORTHWHILE = 0.02
+# Share of the blocks for which no program of their own is printed.
+FEW = 1 / 8
 # Bytes of image and result that stay in the first-level cache while the blocks of a band pass.
 CACHE = 24 * 1024
 LINE = 64
-# C around a call: pointers, arguments, the loop.
-CALL = 40
-LOOP = 12
-
-
-@dataclass(frozen=True)
-class Group:
-    """Blocks that share a program.
-
-    Attributes:
-        starts: first channel of each block.
-        pattern: of the taps.
-        weights: int8 [block][row of pattern.order][lanes].
-        reach: widest sum of an int16 lane.
-    """
-
-    starts: tuple[int, ...]
-    pattern: Pattern
-    weights: Array
-    reach: int
+# C around a call, and around each block in it.
+CALL = 45
+BLOCK = 24
 
 
 @dataclass(frozen=True)
@@ -65,6 +60,7 @@ class Kind:
         program: its assembly.
         group: packs blocks of channels under one pattern: (taps [9, channels] column by column,
             starts, lanes).
+        common: the same, under the pattern that takes any weights.
         price: instructions of one output of a group's blocks that depend on its pattern.
         strides: of columns that it takes.
         any_rows: whether rows of outputs may be further apart than 1.
@@ -73,6 +69,7 @@ class Kind:
 
     program: Callable[[Form, Pattern, Finish], Program]
     group: Callable[[Array, Sequence[int], int], Group]
+    common: Callable[[Array, Sequence[int], int], Group]
     price: Callable[[Group], int]
     strides: tuple[int, ...]
     any_rows: bool
@@ -89,56 +86,10 @@ def _columns_first(op: DepthwiseConv2D) -> Array:
     return w.transpose(1, 0, 2).reshape(TAPS, op.channels)
 
 
-def _chosen(taps: Array, starts: Sequence[int], lanes: int) -> Array:
-    return np.concatenate([taps[:, s : s + lanes] for s in starts], axis=1)
-
-
-def _runs_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
-    order, rows = split(_chosen(taps, starts, lanes))
-    runs, reach = groups(rows)
-    packed = rows.reshape(len(rows), len(starts), lanes).transpose(1, 0, 2).astype(np.int8)
-    pattern = Pattern(tuple(order), tuple(len(r) for r in runs))
-    return Group(tuple(starts), pattern, packed, reach)
-
-
-def _columns(taps: Array, starts: Sequence[int], lanes: int) -> tuple[tuple[int, ...], Array]:
-    """Columns of taps [row of weights][3][block][lane], and which; one comes twice where a weight
-    leaves int8."""
-    order, found = split(_chosen(taps, starts, lanes).reshape(TALL, -1))
-    return tuple(order), found.reshape(len(order), TALL, len(starts), lanes)
-
-
-def _columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
-    """Columns as [upper, lower][lane][4]."""
-    order, columns = _columns(taps, starts, lanes)
-    packed = np.zeros((len(starts), len(order), 2, lanes, 4), np.int8)
-    for below in range(2):
-        packed[:, :, below, :, below : below + TALL] = columns.transpose(2, 0, 3, 1)
-    # Programs are many: a few blocks of an op are not worth one of their own.
-    whole = len(starts) * lanes >= taps.shape[1]
-    pattern = Pattern(order, vectors=_vectors(columns) if whole else ())
-    return Group(tuple(starts), pattern, packed, 0)
-
-
-def _single_columns_of_taps(taps: Array, starts: Sequence[int], lanes: int) -> Group:
-    """Columns as [lane][4]."""
-    order, columns = _columns(taps, starts, lanes)
-    packed = np.zeros((len(starts), len(order), lanes, 4), np.int8)
-    packed[..., :TALL] = columns.transpose(2, 0, 3, 1)
-    return Group(tuple(starts), Pattern(order, vectors=_vectors(columns)), packed, 0)
-
-
-def _vectors(columns: Array) -> tuple[int, ...]:
-    """Vectors of four channels that have weights, as `Pattern` wants them."""
-    rows, _, blocks, lanes = columns.shape
-    found = columns.reshape(rows, TALL, blocks, lanes // 4, 4).any(axis=(1, 2, 4))
-    masks = (found << np.arange(lanes // 4)).sum(axis=1)
-    return () if found.all() else tuple(masks.tolist())
-
-
 SMULL = Kind(
     program=SmullProgram,
-    group=_runs_of_taps,
+    group=runs_of_taps,
+    common=halves_of_taps,
     # Multiplications and widening additions, in pairs.
     price=lambda g: len(g.starts) * (len(g.pattern.order) + 2 * len(g.pattern.runs)),
     strides=(1, 2),
@@ -146,7 +97,8 @@ SMULL = Kind(
 )
 SDOT = Kind(
     program=SdotProgram,
-    group=_columns_of_taps,
+    group=columns_of_taps,
+    common=partial(columns_of_taps, common=True),
     price=lambda g: len(g.starts) * len(g.pattern.order),
     strides=(1,),
     any_rows=False,
@@ -154,7 +106,8 @@ SDOT = Kind(
 )
 SDOT2 = Kind(
     program=Sdot2Program,
-    group=_single_columns_of_taps,
+    group=single_columns_of_taps,
+    common=partial(single_columns_of_taps, common=True),
     price=lambda g: len(g.starts) * len(g.pattern.order),
     strides=(2,),
     any_rows=True,
@@ -162,8 +115,11 @@ SDOT2 = Kind(
 
 
 @lru_cache(maxsize=16)
-def group_blocks(kind: Kind, op: DepthwiseConv2D) -> tuple[Group, ...]:
-    """Blocks in one group or two, cheap ones first."""
+def group_blocks(kind: Kind, op: DepthwiseConv2D, *, sharing: bool = False) -> tuple[Group, ...]:
+    """Blocks in one group or two, cheap ones first.
+
+    With `sharing` a second group of few blocks has a program that suits many ops.
+    """
     taps, lanes = _columns_first(op), _lanes(op)
     alone = [kind.group(taps, [s], lanes) for s in block_starts(op.channels, lanes)]
     alone.sort(key=kind.price)
@@ -176,6 +132,9 @@ def group_blocks(kind: Kind, op: DepthwiseConv2D) -> tuple[Group, ...]:
             two = tuple(kind.group(taps, part, lanes) for part in parts)
             if sum(map(kind.price, two)) < min(limit, sum(map(kind.price, best))):
                 best = two
+    few = len(best) == 2 and len(best[1].starts) <= len(starts) * FEW
+    if sharing and few and taps.max() <= MOST_HALVED:
+        return best[0], kind.common(taps, best[1].starts, lanes)
     return best
 
 
@@ -216,11 +175,14 @@ def _refuses(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> str:
     return overflow_reason(op)
 
 
-def _programs(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> list[Program]:
-    patterns = [g.pattern for g in group_blocks(kind, op)]
+def _programs(
+    kind: Kind, op: DepthwiseConv2D, finish: Finish, found: Sequence[Group]
+) -> list[Program]:
+    form, patterns = _form(op), [g.pattern for g in found]
     if _leaves_out_last(kind, op, finish):
         patterns = [replace(p, zeros=True) for p in patterns]
-    return [kind.program(_form(op), p, finish) for p in patterns]
+    ends = [g.end(finish) for g in found]
+    return [kind.program(form, p, e) for p, e in zip(patterns, ends, strict=True)]
 
 
 def _leaves_out_last(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> bool:
@@ -234,9 +196,12 @@ def _leaves_out_last(kind: Kind, op: DepthwiseConv2D, finish: Finish) -> bool:
     )
 
 
-def _helper(made: Program) -> Helper:
+def _helper(group: Group, made: Program) -> Helper:
     """The instance that a group of blocks needs."""
-    return Helper(made.name, "helpers/depthwise_asm.c.j2", {"program": made})
+    lanes = made.form.lanes
+    words = lanes * (1 + len(made.finish.rows))
+    values = {"program": made, "weights": group.weights[0].size, "words": words}
+    return Helper(made.name, "helpers/depthwise_asm.c.j2", values)
 
 
 def _band(op: DepthwiseConv2D, turn: int) -> int:
@@ -251,46 +216,42 @@ def _band(op: DepthwiseConv2D, turn: int) -> int:
     return -(-win.h.out // (bands * turn)) * turn
 
 
-def _prepare(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> Prepared:
+def _prepare(
+    kind: Kind, op: DepthwiseConv2D, rounding: Rounding, *, sharing: bool = False
+) -> Prepared:
     finish = plan_finish(op, rounding)
-    lanes, found = _lanes(op), group_blocks(kind, op)
-    programs = _programs(kind, op, finish)
-    helpers = [_helper(p) for p in programs]
-    starts = [s for g in found for s in g.starts]
-    q = by_blocks([folded_bias(op), *finish.rows], starts, lanes).astype(np.int32)
-    win = op.window
-    bytes_, first = 0, 0
-    calls = []
-    for g, h in zip(found, helpers, strict=True):
-        last = first + len(g.starts)
-        calls.append({"kernel": h.name, "first": first, "last": last, "at": bytes_,
-                      "bytes": g.weights[0].size})  # fmt: skip
-        first, bytes_ = last, bytes_ + g.weights.size
-    in_order = starts == [lanes * i for i in range(len(starts))]
+    lanes, found = _lanes(op), group_blocks(kind, op, sharing=sharing)
+    programs = _programs(kind, op, finish, found)
+    helpers = [_helper(g, p) for g, p in zip(found, programs, strict=True)]
+    bias, win = folded_bias(op), op.window
+    calls: list[dict[str, Any]] = []
+    w, q, c = list[Array](), list[Array](), list[int]()
+    for group, made, helper in zip(found, programs, helpers, strict=True):
+        sizes = sum(map(np.size, w)), sum(map(np.size, q)), len(c)
+        calls.append({"kernel": helper.name} | dict(zip("wqc", sizes, strict=True)))
+        w.append(group.weights.reshape(-1))
+        q.append(by_blocks([bias, *made.finish.rows], group.starts, lanes).reshape(-1))
+        c += [*group.starts, -1]
     constants = {
-        "w": Constant(
-            np.concatenate([g.weights.reshape(-1) for g in found]),
-            f"per block: {programs[0].WEIGHTS}",
+        "w": Constant(np.concatenate(w), f"per block: {programs[0].WEIGHTS}"),
+        "q": Constant(
+            np.concatenate(q).astype(np.int32),
+            "per block: " + " and ".join(dict.fromkeys(_rows(p.finish, lanes) for p in programs)),
         ),
-        "q": Constant(q, f"per block: bias[{lanes}]" + _rows(finish, lanes)),
+        "c": Constant(np.array(c, np.int32), "first channel of each block, groups ended by -1"),
     }
-    if not in_order:
-        constants["c"] = Constant(np.array(starts, np.int16), "first channel of each block")
     pairs = win.w.out // 2 - (1 if programs[0].redirects else 0)
     return Prepared(
         constants=constants,
-        helpers=(FINISH_CONSTANTS, *helpers),
+        helpers=(FINISH_CONSTANTS, SHAPE, *helpers),
         vars=portable.image_vars(op)
         | finish_vars(op)
         | {
-            "lanes": lanes,
             "calls": calls,
             "band": _band(op, programs[0].ROWS),
             "turn": programs[0].ROWS,
             "pairs": pairs,
             "zx": stored_zero(op),
-            "q_words": lanes * (1 + len(finish.rows)),
-            "in_order": in_order,
             "top": int(win.h.before > 0),
             "bottom": int(_over(op, 0) > 0),
             "constants": finish_values(finish, op),
@@ -313,7 +274,7 @@ def _flips(kind: Kind, op: DepthwiseConv2D, rounding: Rounding, finish: Finish) 
 
 
 def _rows(finish: Finish, lanes: int) -> str:
-    return f", M0[{lanes}], shift[{lanes}]" if finish.rows else ""
+    return f"bias[{lanes}]" + (f", M0[{lanes}], shift[{lanes}]" if finish.rows else "")
 
 
 def _narrow_sums(found: Sequence[Group]) -> Lanes | None:
@@ -330,29 +291,32 @@ def _narrow_sums(found: Sequence[Group]) -> Lanes | None:
     return Lanes("; ".join(said), total / widened, max(g.reach for g in groups))
 
 
-def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding) -> float:
+def _cost(kind: Kind, op: DepthwiseConv2D, rounding: Rounding, *, sharing: bool = False) -> float:
     n, rows, columns, _ = op.out.shape
     total = 0
-    programs = _programs(kind, op, plan_finish(op, rounding))
-    for group, made in zip(group_blocks(kind, op), programs, strict=True):
+    found = group_blocks(kind, op, sharing=sharing)
+    programs = _programs(kind, op, plan_finish(op, rounding), found)
+    for group, made in zip(found, programs, strict=True):
         calls = n * -(-rows // _band(op, made.ROWS))
         blocks = len(group.starts)
         turns = n * -(-rows // made.ROWS)
         total += made.instructions(calls * blocks, turns * blocks, columns)
-        total += CALL * calls * blocks + LOOP * calls
+        total += (CALL + BLOCK * blocks) * calls
     return total
 
 
 def _row(kind: Kind, name: str, requires: frozenset[str]) -> KernelSpec:
-    return KernelSpec(
-        name=f"qs8_depthwise_conv2d__{name}",
-        op="depthwise_conv2d",
-        template="depthwise_conv2d/neon_3x3.c.j2",
-        requires=requires,
-        prepare=partial(_prepare, kind),
-        refuses=partial(_refuses, kind),
-        cost=partial(_cost, kind),
-        tile=(2, 16, TAPS),
+    return with_sharing(
+        KernelSpec(
+            name=f"qs8_depthwise_conv2d__{name}",
+            op="depthwise_conv2d",
+            template="depthwise_conv2d/neon_3x3.c.j2",
+            requires=requires,
+            prepare=partial(_prepare, kind),
+            refuses=partial(_refuses, kind),
+            cost=partial(_cost, kind),
+            tile=(2, 16, TAPS),
+        )
     )
 
 

@@ -183,7 +183,10 @@ class Program(ABC):
 
     @property
     def operands(self) -> list[str]:
-        return [f'[{v}] "r"({v})' for v in self.INPUTS]
+        """`w` and `q` are of the block, the rest is in the struct of the op."""
+        found = [f'[{v}] "r"({v})' for v in self.INPUTS if len(v) == 1 and v != "z"]
+        found.append('[z] "r"(op->outside)')
+        return found + [f'[{v}] "r"((size_t)op->{v})' for v in self.INPUTS if len(v) > 1]
 
     @property
     def clobbers(self) -> list[str]:

@@ -14,7 +14,7 @@ step is dropped or made cheaper where the op's own parameters prove that nobody 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class Finish:
         m1: bits below M0 where the long product is needed, else None.
         multiply: SQRDMULH or SQDMULH, or "" for the 64-bit product.
         immediate: right shift of all channels, where they agree; M0 then is one as well.
+        shared: that shift is read from the constants, so that ops with others share the kernel.
         ties: instructions that turn negative ties: "" none, "ssra" or "mask".
         left: some multiplier is above 1.
         zero: zero point in int8.
@@ -62,6 +63,11 @@ class Finish:
     high: bool
     flip: bool
     offset: Array | None = None
+    shared: bool = False
+
+    def sharing(self) -> Finish:
+        """The same end with its shift among the constants, where all channels have one."""
+        return replace(self, shared=self.immediate is not None)
 
     @property
     def rows(self) -> list[Array]:
@@ -74,7 +80,8 @@ class Finish:
     def traits(self) -> tuple[str, ...]:
         """What tells apart two instances of a kernel that differ in their end."""
         found = {
-            f"shr{self.immediate}": self.immediate is not None,
+            f"shr{self.immediate}": self.immediate is not None and not self.shared,
+            "shift": self.shared,
             self.rounding.value: self.multiply == "" and self.rounding is not Rounding.GEMMLOWP,
             "once": self.multiply == "sqdmulh",
             self.ties: bool(self.ties),
@@ -184,7 +191,7 @@ class Constants:
 
 
 # Offsets in the struct of `helpers/finish_constants_neon.c.j2`.
-OFFSETS = {"m0": 0, "zero": 16, "low": 32, "high": 48, "flip": 64}
+OFFSETS = {"m0": 0, "zero": 16, "low": 32, "high": 48, "flip": 64, "shift": 80}
 
 
 def load_lines(finish: Finish, at: Constants) -> Lines:
@@ -213,7 +220,8 @@ def finish_lines(
         sums: vectors of 4 sums in the order of the bytes; every four become one register, the
             first of them. One or two vectors give 4 or 8 bytes. With an immediate, their m0, shift
             and m1 registers are not read; without, shift registers may be overwritten.
-        free: at least 4 registers, used by ends that turn ties by a mask or shift left.
+        free: at least 4 registers, used by ends that turn ties by a mask, shift left or read their
+            shift from the constants.
         at: registers of constants, loaded by `load_lines`.
     """
     lines: list[str] = []
@@ -225,7 +233,10 @@ def finish_lines(
         if finish.ties:
             # Adds -1 to what is negative: x + (x >> 31), as every shift is at least 1.
             lines += [f"ssra v{v}.4s, v{v}.4s, #31" for v in values]
-        if finish.immediate is None:
+        if finish.shared:
+            lines.insert(0, f"ldr q{free[0]}, [%[out], #{OFFSETS['shift']}]")
+            lines += [f"srshl v{v}.4s, v{v}.4s, v{free[0]}.4s" for v in values]
+        elif finish.immediate is None:
             lines += [f"srshl v{s.value}.4s, v{s.value}.4s, v{s.shift}.4s" for s in sums]
     else:
         floor = not finish.ties
@@ -245,7 +256,7 @@ def finish_lines(
 
 def _narrow32(finish: Finish, values: Sequence[int]) -> list[str]:
     """Pairs of 4 x 32 bits to 8 x 16 bits in the first of each pair."""
-    if finish.immediate is not None:
+    if finish.immediate is not None and not finish.shared:
         name, tail = ("sqrshrun" if finish.unsigned else "sqrshrn"), f", #{finish.immediate}"
     else:
         name, tail = ("sqxtun" if finish.unsigned else "sqxtn"), ""
@@ -275,6 +286,7 @@ def _title(finish: Finish) -> str:
         turned = {"": "negative ties are clamped away (Q3c)", "ssra": "ties turned by SSRA"}
         way = f"(Q3): SQRDMULH, {turned.get(finish.ties, 'ties turned where a shift follows')}"
     shift = "" if finish.immediate is None else f"; shift by {finish.immediate} as it narrows"
+    shift = "; the shift is a constant of the op" if finish.shared else shift
     zero = "; unsigned, no zero point to add" if finish.unsigned else ""
     return way + shift + zero
 
@@ -292,4 +304,6 @@ def finish_values(finish: Finish, op: Linear) -> dict[str, int]:
         low, high = low - offset, high - offset
     m0 = int(finish.m0[0]) if finish.immediate is not None else 0
     flip = -128 if finish.flip else 0
-    return {"m0": m0, "zero": finish.zero, "low": low, "high": high, "flip": flip}
+    shift = -(finish.immediate or 0) if finish.shared else 0
+    ends = {"zero": finish.zero, "low": low, "high": high, "flip": flip}
+    return {"m0": m0, **ends, "shift": shift}

@@ -6,7 +6,7 @@ The kernel multiplies int8 by int8 into int16 lanes (SMULL, SMLAL), adds pairs o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,6 +57,10 @@ class Packed:
     lane_bound: int
     extremes: tuple[Array, ...]
     finish: Finish
+
+    def sharing(self) -> Packed:
+        """The same for an instance that takes any shift."""
+        return replace(self, finish=self.finish.sharing())
 
     @property
     def steps(self) -> int:

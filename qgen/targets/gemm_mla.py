@@ -8,7 +8,7 @@ needs no padding, which pays where K is small. Weights are two bytes, so no chan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -62,6 +62,10 @@ class Packed:
     lane_bound: int
     extremes: tuple[Array, ...]
     finish: Finish
+
+    def sharing(self) -> Packed:
+        """The same for an instance that takes any shift."""
+        return replace(self, finish=self.finish.sharing())
 
     @property
     def chunks(self) -> int:

@@ -23,8 +23,9 @@ from qgen.targets.finish_top import with_top
 from qgen.targets.fold import overflow_reason
 from qgen.targets.neon import FINISH_CONSTANTS
 from qgen.targets.panel_asm import CHUNK, Layout, packing, unit
-from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared
+from qgen.targets.spec import Constant, Helper, KernelSpec, Prepared, with_sharing
 
+SHAPE = Helper("panel_shape", "helpers/panel_shape.c.j2")
 CHANNELS = 8  # of a block where there are several rows
 ROWS = (8, 4, 1)  # rows of a tile
 # Scratch is no more than a share of what the op reads and writes, and no more than so many bytes,
@@ -139,9 +140,15 @@ def make_plan(
     order: Sequence[int],
     count: int,
     walk: Walk | None = None,
+    *,
+    sharing: bool = False,
 ) -> Plan:
-    """The cheapest plan for `count` rows in the given order of products."""
+    """The cheapest plan for `count` rows in the given order of products.
+
+    With `sharing` for instances that take any shift.
+    """
     finish = with_top(plan_finish(op, op.rounding(rounding)))
+    finish = finish.sharing() if sharing else finish
     heights = split_rows(count)
     widths = (CHANNELS,) if heights[0][0] > 1 else kernel.alone
     plans = []
@@ -191,6 +198,28 @@ def pack_rows(layout: Layout, rows: int, depth: int) -> Helper:
         "clobbers": [*registers, '"cc"', '"memory"'],
     }
     return Helper(name, "helpers/pack_rows.c.j2", values)
+
+
+def drive_rows(plan: Plan, part: Part, pack: Helper) -> Helper:
+    """What packs tiles of rows that follow each other and calls their kernel."""
+    kernel, tile, packed = part.kernel.helper.name, part.kernel.tile, plan.packed
+    last = part.half.helper.name if part.half else kernel if packed.overlap else ""
+    values = {
+        "rows": part.rows,
+        "channels": tile.channels,
+        "pack": pack.name,
+        "turns": bool(pack.vars["loop"]),
+        "unit": unit(plan.kernel.layout),
+        "kernel": kernel,
+        "last": last,
+        "half": bool(part.half),
+        "steps": tile.steps > 0,
+        "step": CHUNK * tile.unrolled,
+        "wide": bool(packed.excess),
+    }
+    some = [*(["edge"] if packed.overlap else []), *(["halved"] if part.half else [])]
+    name = "_".join([pack.name.replace("pack", "rows", 1), *some, kernel])
+    return Helper(name, "helpers/panel_rows.c.j2", values)
 
 
 def part_values(plan: Plan, part: Part) -> dict[str, Any]:
@@ -281,26 +310,35 @@ def _used(kernel: DotKernel, op: Linear, count: int) -> int:
     return max(int(-(-used // kernel.group) * kernel.group), CHUNK // 2 + kernel.group)
 
 
-def _rows_plan(kernel: DotKernel, op: Linear, rounding: Rounding) -> Plan:
+def _rows_plan(kernel: DotKernel, op: Linear, rounding: Rounding, *, sharing: bool) -> Plan:
     count = op.out.type.elements // op.channels
-    plan = make_plan(kernel, op, rounding, range(_used(kernel, op, count)), count)
+    order = range(_used(kernel, op, count))
+    plan = make_plan(kernel, op, rounding, order, count, sharing=sharing)
     parts = (replace(p, at_once=p.tiles) if in_place(plan, p) else p for p in plan.parts)
     return replace(plan, parts=tuple(parts))
 
 
-def _prepare_rows(kernel: DotKernel, op: Linear, rounding: Rounding) -> Prepared:
-    plan = _rows_plan(kernel, op, rounding)
-    depth = op.weight_matrix().shape[0]
+def _cost_rows(
+    kernel: DotKernel, op: Linear, rounding: Rounding, *, sharing: bool = False
+) -> float:
+    return _rows_plan(kernel, op, rounding, sharing=sharing).cost()
+
+
+def _prepare_rows(
+    kernel: DotKernel, op: Linear, rounding: Rounding, *, sharing: bool = False
+) -> Prepared:
+    plan = _rows_plan(kernel, op, rounding, sharing=sharing)
     helpers, parts = [FINISH_CONSTANTS], []
     scratch = 0
     for part in plan.parts:
-        values = part_values(plan, part)
-        if not in_place(plan, part):
-            made = pack_rows(kernel.layout, part.rows, depth)
-            values["pack"] = made.name
-            helpers.append(made)
-            scratch = max(scratch, panel_bytes(plan, part))
+        values = part_values(plan, part) | {"driver": ""}
         helpers += part.helpers
+        if not in_place(plan, part):
+            packing = pack_rows(kernel.layout, part.rows, plan.packed.depth)
+            driver = drive_rows(plan, part, packing)
+            values["driver"] = driver.name
+            helpers += [SHAPE, packing, driver]
+            scratch = max(scratch, panel_bytes(plan, part))
         parts.append(values)
     return Prepared(
         constants=constants(plan),
@@ -336,16 +374,18 @@ def rows(kernel: DotKernel) -> tuple[KernelSpec, ...]:
     tile = (ROWS[0], CHANNELS, CHUNK * 2)
     name = f"{kernel.name}_{ROWS[0]}x{CHANNELS}"
     return tuple(
-        KernelSpec(
-            name=f"qs8_{op}__{name}_rows",
-            op=op,
-            template="conv2d/neon_panel_rows.c.j2",
-            requires=kernel.requires,
-            prepare=partial(_prepare_rows, kernel),
-            refuses=partial(_refuses_rows, kernel),
-            cost=lambda op, rounding: _rows_plan(kernel, op, rounding).cost(),
-            tile=tile,
-            regs=kernel.registers(ROWS[0], CHANNELS),
+        with_sharing(
+            KernelSpec(
+                name=f"qs8_{op}__{name}_rows",
+                op=op,
+                template="conv2d/neon_panel_rows.c.j2",
+                requires=kernel.requires,
+                prepare=partial(_prepare_rows, kernel),
+                refuses=partial(_refuses_rows, kernel),
+                cost=partial(_cost_rows, kernel),
+                tile=tile,
+                regs=kernel.registers(ROWS[0], CHANNELS),
+            )
         )
         for op in ("conv2d", "fully_connected")
     )

@@ -30,7 +30,7 @@ from qgen.targets.neon import (
     finish_vars,
     gather_run,
 )
-from qgen.targets.spec import Constant, KernelSpec, Prepared
+from qgen.targets.spec import Constant, KernelSpec, Prepared, with_sharing
 from qgen.targets.work import Work
 
 # Longest copy that is worth printing move by move, in bytes.
@@ -49,6 +49,7 @@ def prepare(
     padded: bool = False,
     cut: bool = False,
     image: Mapping[str, Any] = NO_IMAGE,
+    sharing: bool = False,
 ) -> Prepared:
     """What conv2d and fully_connected have in common once they are a matrix product.
 
@@ -58,8 +59,9 @@ def prepare(
         gather: rows are copied into scratch first, `run` bytes at a time.
         padded: some of them lie in padding.
         cut: padding may cut a run.
+        sharing: as in `with_sharing`.
     """
-    packed = gemm.pack(op, op.rounding(rounding))
+    packed = _packed(op, rounding, sharing)
     whole, rest = divmod(pixels, tile)
     instances = [gemm.helper(r, packed) for r, n in ((tile, whole), (1, rest)) if n]
     depth = packed.row
@@ -116,7 +118,12 @@ def prepare(
     )
 
 
-def conv2d(tile: int, op: Conv2D, rounding: Rounding) -> Prepared:
+def _packed(op: Linear, rounding: Rounding, sharing: bool) -> gemm.Packed:
+    packed = gemm.pack(op, op.rounding(rounding))
+    return packed.sharing() if sharing else packed
+
+
+def conv2d(tile: int, op: Conv2D, rounding: Rounding, *, sharing: bool = False) -> Prepared:
     win = op.window
     n, oh, ow, _ = op.out.shape
     channels = op.x.shape[3]
@@ -130,11 +137,15 @@ def conv2d(tile: int, op: Conv2D, rounding: Rounding) -> Prepared:
         padded=win.padded,
         cut=win.padded and win.w.dilation == 1,
         image={"win": win, "C": channels, "N": n, "OH": oh, "OW": ow},
+        sharing=sharing,
     )
 
 
-def fully_connected(tile: int, op: FullyConnected, rounding: Rounding) -> Prepared:
-    return prepare(op, rounding, op.rows, tile, gather=gathers(op), run=op.w.shape[1])
+def fully_connected(
+    tile: int, op: FullyConnected, rounding: Rounding, *, sharing: bool = False
+) -> Prepared:
+    gather = gathers(op)
+    return prepare(op, rounding, op.rows, tile, gather=gather, run=op.w.shape[1], sharing=sharing)
 
 
 def gathers(op: Linear) -> bool:
@@ -148,9 +159,9 @@ def gathers(op: Linear) -> bool:
     return win.h.kernel * win.w.kernel > 1 or win.padded or strides != (1, 1)
 
 
-def work(tile: int, op: Linear, rounding: Rounding) -> Work:
+def work(tile: int, op: Linear, rounding: Rounding, *, sharing: bool = False) -> Work:
     """A run: the printed lines of the kernel, an estimate of the C around it."""
-    packed = gemm.pack(op, op.rounding(rounding))
+    packed = _packed(op, rounding, sharing)
     pixels = op.out.type.elements // op.channels
     images = op.out.shape[0] if isinstance(op, Conv2D) and gathers(op) else 1
     whole, rest = divmod(pixels // images, tile)
@@ -196,16 +207,18 @@ def _rows() -> tuple[KernelSpec, ...]:
     makers: dict[str, Callable[..., Prepared]]
     makers = {"conv2d": conv2d, "fully_connected": fully_connected}
     return tuple(
-        KernelSpec(
-            name=f"qs8_{op}__neon_{tile}x{CHANNELS}c{STEP}",
-            op=op,
-            template=f"{op}/neon_product.c.j2",
-            requires=NEON,
-            prepare=partial(make, tile),
-            refuses=_refuses,
-            work=partial(work, tile),
-            tile=(tile, CHANNELS, STEP),
-            regs=register_plan(tile),
+        with_sharing(
+            KernelSpec(
+                name=f"qs8_{op}__neon_{tile}x{CHANNELS}c{STEP}",
+                op=op,
+                template=f"{op}/neon_product.c.j2",
+                requires=NEON,
+                prepare=partial(make, tile),
+                refuses=_refuses,
+                work=partial(work, tile),
+                tile=(tile, CHANNELS, STEP),
+                regs=register_plan(tile),
+            )
         )
         for tile in (ROWS, FEWER)
         for op, make in makers.items()

@@ -12,19 +12,24 @@ from qgen.targets.finish import finish_values
 from qgen.targets.fold import overflow_reason
 from qgen.targets.gemm_mla import CHANNELS, CHUNK, MOST_INPUTS, ROWS
 from qgen.targets.neon import FINISH_CONSTANTS, NEON, finish_vars
-from qgen.targets.spec import Constant, KernelSpec, Prepared
+from qgen.targets.spec import Constant, KernelSpec, Prepared, with_sharing
 from qgen.targets.work import Work
+
+
+def _packed(op: Linear, rounding: Rounding, sharing: bool) -> gemm_mla.Packed:
+    packed = gemm_mla.pack(op, op.rounding(rounding))
+    return packed.sharing() if sharing else packed
 
 
 def rows_of_tile(op: Linear, rounding: Rounding) -> int:
     """The height of the tile that needs the fewest instructions."""
     pixels = op.out.type.elements // op.channels
+    packed = _packed(op, rounding, sharing=False)
     fits = (r for r in ROWS if r <= pixels)
-    return min(fits, key=lambda r: _work(op, rounding, r).instructions)
+    return min(fits, key=lambda r: _work(op, packed, r).instructions)
 
 
-def _work(op: Linear, rounding: Rounding, rows: int) -> Work:
-    packed = gemm_mla.pack(op, op.rounding(rounding))
+def _work(op: Linear, packed: gemm_mla.Packed, rows: int) -> Work:
     pixels = op.out.type.elements // op.channels
     # The block at the edge of the channels runs over all rows once more.
     passes = 2 if op.channels % CHANNELS else 1
@@ -32,13 +37,13 @@ def _work(op: Linear, rounding: Rounding, rows: int) -> Work:
     return gemm_mla.block_work(rows, packed).times(-(-pixels // rows), around) + Work((), 30.0)
 
 
-def work(op: Linear, rounding: Rounding) -> Work:
+def work(op: Linear, rounding: Rounding, *, sharing: bool = False) -> Work:
     """A run: the printed lines of the kernel, an estimate of the C around it."""
-    return _work(op, rounding, rows_of_tile(op, rounding))
+    return _work(op, _packed(op, rounding, sharing), rows_of_tile(op, rounding))
 
 
-def prepare(op: Conv2D, rounding: Rounding) -> Prepared:
-    packed = gemm_mla.pack(op, op.rounding(rounding))
+def prepare(op: Conv2D, rounding: Rounding, *, sharing: bool = False) -> Prepared:
+    packed = _packed(op, rounding, sharing)
     pixels = op.out.type.elements // op.channels
     rows = rows_of_tile(op, rounding)
     instance = gemm_mla.helper(rows, packed)
@@ -89,15 +94,17 @@ def _refuses(op: Conv2D, rounding: Rounding) -> str:
 
 
 KERNELS = (
-    KernelSpec(
-        name=f"qs8_conv2d__neon_{ROWS[-1]}x{CHANNELS}k{CHUNK}",
-        op="conv2d",
-        template="conv2d/neon_mla.c.j2",
-        requires=NEON,
-        prepare=prepare,
-        refuses=_refuses,
-        work=work,
-        tile=(ROWS[-1], CHANNELS, CHUNK),
-        regs=gemm_mla.register_plan(ROWS[-1]),
+    with_sharing(
+        KernelSpec(
+            name=f"qs8_conv2d__neon_{ROWS[-1]}x{CHANNELS}k{CHUNK}",
+            op="conv2d",
+            template="conv2d/neon_mla.c.j2",
+            requires=NEON,
+            prepare=prepare,
+            refuses=_refuses,
+            work=work,
+            tile=(ROWS[-1], CHANNELS, CHUNK),
+            regs=gemm_mla.register_plan(ROWS[-1]),
+        )
     ),
 )

@@ -8,7 +8,8 @@ constants that the template prints. Nothing in qgen tests a target by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -88,12 +89,14 @@ class RegPlan:
 class Helper:
     """A static C function that several ops of a file may share, printed once.
 
-    `name` is its C name without the model's prefix; `vars` what its template sees.
+    `name` is its C name without the model's prefix; `vars` what its template sees. A `compact` one
+    is printed without what makes it faster and longer.
     """
 
     name: str
     template: str
     vars: Mapping[str, Any] = field(default_factory=dict)
+    compact: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,8 @@ class KernelSpec:
         tile: output pixels x output channels x depth of one step, where the kernel has a tile.
         regs: vector registers, where the kernel is assembly.
         within: the row with at most so many bytes of scratch, where it has a choice.
+        sharing: the same kernel in instances that more ops can share, at the cost of a few
+            instructions; None where there is nothing to share.
     """
 
     name: str
@@ -186,10 +191,22 @@ class KernelSpec:
     tile: tuple[int, int, int] | None = None
     regs: RegPlan | None = None
     within: Callable[[int], KernelSpec] | None = None
+    sharing: KernelSpec | None = None
 
     def predicted(self, op: Op, rounding: Rounding) -> float | None:
         """Instructions of one run, or None where nothing is predicted."""
         return self.work(op, rounding).instructions if self.work else self.cost(op, rounding)
+
+
+def with_sharing(row: KernelSpec) -> KernelSpec:
+    """A row with its sibling; its `prepare`, and `work` or `cost`, take the keyword `sharing`."""
+    prepare: Callable[..., Prepared] = row.prepare
+    work: Callable[..., Work] | None = row.work
+    cost: Callable[..., float | None] = row.cost
+    other = replace(row, prepare=partial(prepare, sharing=True))
+    if work:
+        return replace(row, sharing=replace(other, work=partial(work, sharing=True)))
+    return replace(row, sharing=replace(other, cost=partial(cost, sharing=True)))
 
 
 @dataclass(frozen=True)
@@ -207,6 +224,8 @@ class Target:
         granule: numbers of channels are kept multiples of this when dead ones go.
         stack_bytes: what the header promises as the most stack a run takes; `compile` and `verify`
             hold the compiler's figure against it.
+        text_bytes: code, without weights, that a model should take at most: beyond it, ops share
+            instances of kernels.
         generic_cpu: the core whose order of instructions is taken where none is chosen: an in-order
             one, since it suffers most from another's. Empty where there is no such order.
     """
@@ -220,6 +239,7 @@ class Target:
     guard: str = ""
     granule: int = 1
     stack_bytes: int = 1024
+    text_bytes: int = 48 * 1024
     generic_cpu: str = ""
 
     def __post_init__(self) -> None:

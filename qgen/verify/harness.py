@@ -18,10 +18,11 @@ from types import TracebackType
 
 import numpy as np
 
-from qgen.emit import Port, Provenance, emit, environment
+from qgen.emit import Port, Provenance, emit
 from qgen.errors import QgenError
 from qgen.ir.types import Array, Tensor
 from qgen.lower import Lowered, Step
+from qgen.render import environment
 from qgen.toolchain.cc import CompileResult, compile_c
 from qgen.toolchain.emulator import RunResult, finish, open_process
 

@@ -1,51 +1,10 @@
-/* Constants of the end of a kernel: multiplier, zero point, clamp, flip; see targets/finish.py. */
+/* Constants of the end of a kernel: multiplier, zero point, clamp, flip, shift; see targets/finish.py. */
 typedef struct t_finish_constants {
     int32_t m0[4];
     int16_t zero[8];
     int8_t low[16], high[16], flip[16];
+    int32_t shift[4];
 } t_finish_constants;
-
-/* Packs rows that follow each other, 8 to a tile: LD1 reads 64 bytes of each, STP puts 16 of two rows side by side.
- * `turns` of 64 bytes per row and 24 more; rows are `step` bytes long. */
-static void t_pack_8x16_k24(
-    int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step)
-{
-    const ptrdiff_t over = step - 16;
-    __asm__ volatile(
-        "1:\n\t"
-        "ld1 {v0.16b}, [%[from]], #16\n\t"
-        "subs %[tiles], %[tiles], #1\n\t"
-        "ld1 {v1.8b}, [%[from]], %[over]\n\t"
-        "ld1 {v4.16b}, [%[from]], #16\n\t"
-        "ld1 {v5.8b}, [%[from]], %[over]\n\t"
-        "ld1 {v8.16b}, [%[from]], #16\n\t"
-        "ld1 {v9.8b}, [%[from]], %[over]\n\t"
-        "ld1 {v12.16b}, [%[from]], #16\n\t"
-        "ld1 {v13.8b}, [%[from]], %[over]\n\t"
-        "ld1 {v16.16b}, [%[from]], #16\n\t"
-        "ld1 {v17.8b}, [%[from]], %[over]\n\t"
-        "ld1 {v20.16b}, [%[from]], #16\n\t"
-        "ld1 {v21.8b}, [%[from]], %[over]\n\t"
-        "ld1 {v24.16b}, [%[from]], #16\n\t"
-        "ld1 {v25.8b}, [%[from]], %[over]\n\t"
-        "ld1 {v28.16b}, [%[from]], #16\n\t"
-        "ld1 {v29.8b}, [%[from]], %[over]\n\t"
-        "stp q0, q4, [%[to], #0]\n\t"
-        "stp q8, q12, [%[to], #32]\n\t"
-        "stp q16, q20, [%[to], #64]\n\t"
-        "stp q24, q28, [%[to], #96]\n\t"
-        "stp q1, q5, [%[to], #128]\n\t"
-        "stp q9, q13, [%[to], #160]\n\t"
-        "stp q17, q21, [%[to], #192]\n\t"
-        "stp q25, q29, [%[to], #224]\n\t"
-        "add %[to], %[to], #256\n\t"
-        "b.ne 1b\n\t"
-        : [to] "+&r"(to), [from] "+&r"(from), [tiles] "+&r"(tiles)
-        : [step] "r"(step), [over] "r"(over)
-        : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13",
-                "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25",
-                "v26", "v27", "v28", "v29", "v30", "v31", "cc", "memory");
-}
 
 #if defined(__clang__)
 #pragma clang diagnostic push
@@ -253,9 +212,18 @@ static void t_sdot_8x8_k24_shr6_unsigned_flip(
 #pragma clang diagnostic pop
 #endif
 
-/* Packs rows that follow each other, 4 to a tile: LD1 reads 64 bytes of each, STP puts 16 of two rows side by side.
+/* Rows of a product and what its kernels are called with; see targets/panel.py.
+ *   tiles    of rows, of which a panel holds `at_once`
+ *   depth    bytes of a row
+ *   blocks   of channels, of which a row of the result holds `channels`
+ *   weights, words, excess: where those of the block begin that overlaps its neighbour */
+typedef struct t_panel_shape {
+    uint32_t tiles, at_once, depth, blocks, channels, weights, words, excess;
+} t_panel_shape;
+
+/* Packs rows that follow each other, 8 to a tile: LD1 reads 64 bytes of each, STP puts 16 of two rows side by side.
  * `turns` of 64 bytes per row and 24 more; rows are `step` bytes long. */
-static void t_pack_4x16_k24(
+T_OP static void t_pack_8x16_k24(
     int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step)
 {
     const ptrdiff_t over = step - 16;
@@ -270,16 +238,46 @@ static void t_pack_4x16_k24(
         "ld1 {v9.8b}, [%[from]], %[over]\n\t"
         "ld1 {v12.16b}, [%[from]], #16\n\t"
         "ld1 {v13.8b}, [%[from]], %[over]\n\t"
+        "ld1 {v16.16b}, [%[from]], #16\n\t"
+        "ld1 {v17.8b}, [%[from]], %[over]\n\t"
+        "ld1 {v20.16b}, [%[from]], #16\n\t"
+        "ld1 {v21.8b}, [%[from]], %[over]\n\t"
+        "ld1 {v24.16b}, [%[from]], #16\n\t"
+        "ld1 {v25.8b}, [%[from]], %[over]\n\t"
+        "ld1 {v28.16b}, [%[from]], #16\n\t"
+        "ld1 {v29.8b}, [%[from]], %[over]\n\t"
         "stp q0, q4, [%[to], #0]\n\t"
         "stp q8, q12, [%[to], #32]\n\t"
-        "stp q1, q5, [%[to], #64]\n\t"
-        "stp q9, q13, [%[to], #96]\n\t"
-        "add %[to], %[to], #128\n\t"
+        "stp q16, q20, [%[to], #64]\n\t"
+        "stp q24, q28, [%[to], #96]\n\t"
+        "stp q1, q5, [%[to], #128]\n\t"
+        "stp q9, q13, [%[to], #160]\n\t"
+        "stp q17, q21, [%[to], #192]\n\t"
+        "stp q25, q29, [%[to], #224]\n\t"
+        "add %[to], %[to], #256\n\t"
         "b.ne 1b\n\t"
         : [to] "+&r"(to), [from] "+&r"(from), [tiles] "+&r"(tiles)
         : [step] "r"(step), [over] "r"(over)
         : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13",
-                "v14", "v15", "cc", "memory");
+                "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25",
+                "v26", "v27", "v28", "v29", "v30", "v31", "cc", "memory");
+}
+
+/* Tiles of 8 rows that follow each other: some at a time are packed, and meet all blocks of channels. */
+static void t_rows_8x16_k24_edge_sdot_8x8_k24_shr6_unsigned_flip(
+    const int8_t *x, int8_t *y, int8_t *panel, const int8_t *w, const int32_t *q,
+    const t_panel_shape *op, const t_finish_constants *out)
+{
+    size_t left, tiles;
+    for (left = op->tiles; left > 0; left -= tiles) {
+        tiles = left < op->at_once ? left : op->at_once;
+        t_pack_8x16_k24(panel, x, tiles, (ptrdiff_t)op->depth);
+        t_sdot_8x8_k24_shr6_unsigned_flip(panel, w, q, y, tiles, op->blocks, op->channels, out);
+        t_sdot_8x8_k24_shr6_unsigned_flip(panel, w + op->weights, q + op->words,
+                y + op->channels - 8, tiles, 1, op->channels, out);
+        x += tiles * 8 * op->depth;
+        y += tiles * 8 * op->channels;
+    }
 }
 
 #if defined(__clang__)
@@ -410,6 +408,52 @@ static void t_sdot_4x8_k24_shr6_unsigned_flip(
 #pragma clang diagnostic pop
 #endif
 
+/* Packs rows that follow each other, 4 to a tile: LD1 reads 64 bytes of each, STP puts 16 of two rows side by side.
+ * `turns` of 64 bytes per row and 24 more; rows are `step` bytes long. */
+T_OP static void t_pack_4x16_k24(
+    int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step)
+{
+    const ptrdiff_t over = step - 16;
+    __asm__ volatile(
+        "1:\n\t"
+        "ld1 {v0.16b}, [%[from]], #16\n\t"
+        "subs %[tiles], %[tiles], #1\n\t"
+        "ld1 {v1.8b}, [%[from]], %[over]\n\t"
+        "ld1 {v4.16b}, [%[from]], #16\n\t"
+        "ld1 {v5.8b}, [%[from]], %[over]\n\t"
+        "ld1 {v8.16b}, [%[from]], #16\n\t"
+        "ld1 {v9.8b}, [%[from]], %[over]\n\t"
+        "ld1 {v12.16b}, [%[from]], #16\n\t"
+        "ld1 {v13.8b}, [%[from]], %[over]\n\t"
+        "stp q0, q4, [%[to], #0]\n\t"
+        "stp q8, q12, [%[to], #32]\n\t"
+        "stp q1, q5, [%[to], #64]\n\t"
+        "stp q9, q13, [%[to], #96]\n\t"
+        "add %[to], %[to], #128\n\t"
+        "b.ne 1b\n\t"
+        : [to] "+&r"(to), [from] "+&r"(from), [tiles] "+&r"(tiles)
+        : [step] "r"(step), [over] "r"(over)
+        : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13",
+                "v14", "v15", "cc", "memory");
+}
+
+/* Tiles of 4 rows that follow each other: some at a time are packed, and meet all blocks of channels. */
+static void t_rows_4x16_k24_edge_sdot_4x8_k24_shr6_unsigned_flip(
+    const int8_t *x, int8_t *y, int8_t *panel, const int8_t *w, const int32_t *q,
+    const t_panel_shape *op, const t_finish_constants *out)
+{
+    size_t left, tiles;
+    for (left = op->tiles; left > 0; left -= tiles) {
+        tiles = left < op->at_once ? left : op->at_once;
+        t_pack_4x16_k24(panel, x, tiles, (ptrdiff_t)op->depth);
+        t_sdot_4x8_k24_shr6_unsigned_flip(panel, w, q, y, tiles, op->blocks, op->channels, out);
+        t_sdot_4x8_k24_shr6_unsigned_flip(panel, w + op->weights, q + op->words,
+                y + op->channels - 8, tiles, 1, op->channels, out);
+        x += tiles * 4 * op->depth;
+        y += tiles * 4 * op->channels;
+    }
+}
+
 /* conv2d "y"  <model>   kernel qs8_conv2d__neondot_8x8_rows
  * y[n, i, j, o] = requantize(sum over kh, kw, c of (x - Z_x) * (w[o] - Z_w) + b[o]).
  * x i8[1, 3, 4, 24] zero -3; y i8[1, 3, 4, 9] zero -128
@@ -467,12 +511,20 @@ T_OP static void t_00_y(const int8_t *x, int8_t *y, int8_t *scratch)
         { 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127 },
         { -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128,
                 -128 },
+        { 0, 0, 0, 0 },
     };
-    t_pack_8x16_k24(scratch, x, 1, 24);
-    t_sdot_8x8_k24_shr6_unsigned_flip(scratch, t_w_00, t_q_00, y, 1, 1, 9, &out);
-    t_sdot_8x8_k24_shr6_unsigned_flip(scratch, t_w_00 + 192, t_q_00 + 16, y + 1, 1, 1, 9, &out);
-    t_pack_4x16_k24(scratch, x + 192, 1, 24);
-    t_sdot_4x8_k24_shr6_unsigned_flip(scratch, t_w_00, t_q_00, y + 72, 1, 1, 9, &out);
-    t_sdot_4x8_k24_shr6_unsigned_flip(scratch, t_w_00 + 192, t_q_00 + 16, y + 72 + 1, 1, 1, 9,
-            &out);
+    {
+        static const t_panel_shape shape = {
+            1, 1, 24, 1, 9, 192, 16, 0
+            };
+        t_rows_8x16_k24_edge_sdot_8x8_k24_shr6_unsigned_flip(x, y, scratch, t_w_00, t_q_00, &shape,
+                &out);
+    }
+    {
+        static const t_panel_shape shape = {
+            1, 1, 24, 1, 9, 192, 16, 0
+            };
+        t_rows_4x16_k24_edge_sdot_4x8_k24_shr6_unsigned_flip(x + 192, y + 72, scratch, t_w_00,
+                t_q_00, &shape, &out);
+    }
 }

@@ -1,51 +1,10 @@
-/* Constants of the end of a kernel: multiplier, zero point, clamp, flip; see targets/finish.py. */
+/* Constants of the end of a kernel: multiplier, zero point, clamp, flip, shift; see targets/finish.py. */
 typedef struct t_finish_constants {
     int32_t m0[4];
     int16_t zero[8];
     int8_t low[16], high[16], flip[16];
+    int32_t shift[4];
 } t_finish_constants;
-
-/* Packs rows that follow each other, 8 to a tile: LD1 reads 16 bytes of each, ST4 interleaves four.
- * `turns` of 16 bytes per row and 8 more; rows are `step` bytes long. */
-static void t_pack_8x8_loop_k8(
-    int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step, size_t turns)
-{
-    const ptrdiff_t back = 16 - 7 * step;
-    size_t left;
-    const ptrdiff_t next = 8 - step;
-    __asm__ volatile(
-        "1:\n\t"
-        "mov %[left], %[turns]\n\t"
-        "2:\n\t"
-        "ld1 {v0.16b}, [%[from]], %[step]\n\t"
-        "subs %[left], %[left], #1\n\t"
-        "ld1 {v1.16b}, [%[from]], %[step]\n\t"
-        "ld1 {v2.16b}, [%[from]], %[step]\n\t"
-        "ld1 {v3.16b}, [%[from]], %[step]\n\t"
-        "st4 {v0.2d-v3.2d}, [%[to]], #64\n\t"
-        "ld1 {v4.16b}, [%[from]], %[step]\n\t"
-        "ld1 {v5.16b}, [%[from]], %[step]\n\t"
-        "ld1 {v6.16b}, [%[from]], %[step]\n\t"
-        "ld1 {v7.16b}, [%[from]], %[back]\n\t"
-        "st4 {v4.2d-v7.2d}, [%[to]], #64\n\t"
-        "b.ne 2b\n\t"
-        "ld1 {v0.8b}, [%[from]], %[step]\n\t"
-        "subs %[tiles], %[tiles], #1\n\t"
-        "ld1 {v1.8b}, [%[from]], %[step]\n\t"
-        "ld1 {v2.8b}, [%[from]], %[step]\n\t"
-        "ld1 {v3.8b}, [%[from]], %[step]\n\t"
-        "st4 {v0.d-v3.d}[0], [%[to]], #32\n\t"
-        "ld1 {v4.8b}, [%[from]], %[step]\n\t"
-        "ld1 {v5.8b}, [%[from]], %[step]\n\t"
-        "ld1 {v6.8b}, [%[from]], %[step]\n\t"
-        "ld1 {v7.8b}, [%[from]], %[step]\n\t"
-        "add %[from], %[from], %[next]\n\t"
-        "st4 {v4.d-v7.d}[0], [%[to]], #32\n\t"
-        "b.ne 1b\n\t"
-        : [to] "+&r"(to), [from] "+&r"(from), [tiles] "+&r"(tiles), [left] "=&r"(left)
-        : [step] "r"(step), [turns] "r"(turns), [back] "r"(back), [next] "r"(next)
-        : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "cc", "memory");
-}
 
 #if defined(__clang__)
 #pragma clang diagnostic push
@@ -208,12 +167,21 @@ static void t_smmla_8x8_k24_shr6_unsigned_flip(
 #pragma clang diagnostic pop
 #endif
 
-/* Packs rows that follow each other, 4 to a tile: LD1 reads 16 bytes of each, ST4 interleaves four.
+/* Rows of a product and what its kernels are called with; see targets/panel.py.
+ *   tiles    of rows, of which a panel holds `at_once`
+ *   depth    bytes of a row
+ *   blocks   of channels, of which a row of the result holds `channels`
+ *   weights, words, excess: where those of the block begin that overlaps its neighbour */
+typedef struct t_panel_shape {
+    uint32_t tiles, at_once, depth, blocks, channels, weights, words, excess;
+} t_panel_shape;
+
+/* Packs rows that follow each other, 8 to a tile: LD1 reads 16 bytes of each, ST4 interleaves four.
  * `turns` of 16 bytes per row and 8 more; rows are `step` bytes long. */
-static void t_pack_4x8_loop_k8(
+T_OP static void t_pack_8x8_loop_k8(
     int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step, size_t turns)
 {
-    const ptrdiff_t back = 16 - 3 * step;
+    const ptrdiff_t back = 16 - 7 * step;
     size_t left;
     const ptrdiff_t next = 8 - step;
     __asm__ volatile(
@@ -224,20 +192,47 @@ static void t_pack_4x8_loop_k8(
         "subs %[left], %[left], #1\n\t"
         "ld1 {v1.16b}, [%[from]], %[step]\n\t"
         "ld1 {v2.16b}, [%[from]], %[step]\n\t"
-        "ld1 {v3.16b}, [%[from]], %[back]\n\t"
+        "ld1 {v3.16b}, [%[from]], %[step]\n\t"
         "st4 {v0.2d-v3.2d}, [%[to]], #64\n\t"
+        "ld1 {v4.16b}, [%[from]], %[step]\n\t"
+        "ld1 {v5.16b}, [%[from]], %[step]\n\t"
+        "ld1 {v6.16b}, [%[from]], %[step]\n\t"
+        "ld1 {v7.16b}, [%[from]], %[back]\n\t"
+        "st4 {v4.2d-v7.2d}, [%[to]], #64\n\t"
         "b.ne 2b\n\t"
         "ld1 {v0.8b}, [%[from]], %[step]\n\t"
         "subs %[tiles], %[tiles], #1\n\t"
         "ld1 {v1.8b}, [%[from]], %[step]\n\t"
         "ld1 {v2.8b}, [%[from]], %[step]\n\t"
         "ld1 {v3.8b}, [%[from]], %[step]\n\t"
-        "add %[from], %[from], %[next]\n\t"
         "st4 {v0.d-v3.d}[0], [%[to]], #32\n\t"
+        "ld1 {v4.8b}, [%[from]], %[step]\n\t"
+        "ld1 {v5.8b}, [%[from]], %[step]\n\t"
+        "ld1 {v6.8b}, [%[from]], %[step]\n\t"
+        "ld1 {v7.8b}, [%[from]], %[step]\n\t"
+        "add %[from], %[from], %[next]\n\t"
+        "st4 {v4.d-v7.d}[0], [%[to]], #32\n\t"
         "b.ne 1b\n\t"
         : [to] "+&r"(to), [from] "+&r"(from), [tiles] "+&r"(tiles), [left] "=&r"(left)
         : [step] "r"(step), [turns] "r"(turns), [back] "r"(back), [next] "r"(next)
-        : "v0", "v1", "v2", "v3", "cc", "memory");
+        : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "cc", "memory");
+}
+
+/* Tiles of 8 rows that follow each other: some at a time are packed, and meet all blocks of channels. */
+static void t_rows_8x8_loop_k8_edge_smmla_8x8_k24_shr6_unsigned_flip(
+    const int8_t *x, int8_t *y, int8_t *panel, const int8_t *w, const int32_t *q,
+    const t_panel_shape *op, const t_finish_constants *out)
+{
+    size_t left, tiles;
+    for (left = op->tiles; left > 0; left -= tiles) {
+        tiles = left < op->at_once ? left : op->at_once;
+        t_pack_8x8_loop_k8(panel, x, tiles, (ptrdiff_t)op->depth, op->depth / 16);
+        t_smmla_8x8_k24_shr6_unsigned_flip(panel, w, q, y, tiles, op->blocks, op->channels, out);
+        t_smmla_8x8_k24_shr6_unsigned_flip(panel, w + op->weights, q + op->words,
+                y + op->channels - 8, tiles, 1, op->channels, out);
+        x += tiles * 8 * op->depth;
+        y += tiles * 8 * op->channels;
+    }
 }
 
 #if defined(__clang__)
@@ -346,6 +341,55 @@ static void t_smmla_4x8_k24_shr6_unsigned_flip(
 #pragma clang diagnostic pop
 #endif
 
+/* Packs rows that follow each other, 4 to a tile: LD1 reads 16 bytes of each, ST4 interleaves four.
+ * `turns` of 16 bytes per row and 8 more; rows are `step` bytes long. */
+T_OP static void t_pack_4x8_loop_k8(
+    int8_t *to, const int8_t *from, size_t tiles, ptrdiff_t step, size_t turns)
+{
+    const ptrdiff_t back = 16 - 3 * step;
+    size_t left;
+    const ptrdiff_t next = 8 - step;
+    __asm__ volatile(
+        "1:\n\t"
+        "mov %[left], %[turns]\n\t"
+        "2:\n\t"
+        "ld1 {v0.16b}, [%[from]], %[step]\n\t"
+        "subs %[left], %[left], #1\n\t"
+        "ld1 {v1.16b}, [%[from]], %[step]\n\t"
+        "ld1 {v2.16b}, [%[from]], %[step]\n\t"
+        "ld1 {v3.16b}, [%[from]], %[back]\n\t"
+        "st4 {v0.2d-v3.2d}, [%[to]], #64\n\t"
+        "b.ne 2b\n\t"
+        "ld1 {v0.8b}, [%[from]], %[step]\n\t"
+        "subs %[tiles], %[tiles], #1\n\t"
+        "ld1 {v1.8b}, [%[from]], %[step]\n\t"
+        "ld1 {v2.8b}, [%[from]], %[step]\n\t"
+        "ld1 {v3.8b}, [%[from]], %[step]\n\t"
+        "add %[from], %[from], %[next]\n\t"
+        "st4 {v0.d-v3.d}[0], [%[to]], #32\n\t"
+        "b.ne 1b\n\t"
+        : [to] "+&r"(to), [from] "+&r"(from), [tiles] "+&r"(tiles), [left] "=&r"(left)
+        : [step] "r"(step), [turns] "r"(turns), [back] "r"(back), [next] "r"(next)
+        : "v0", "v1", "v2", "v3", "cc", "memory");
+}
+
+/* Tiles of 4 rows that follow each other: some at a time are packed, and meet all blocks of channels. */
+static void t_rows_4x8_loop_k8_edge_smmla_4x8_k24_shr6_unsigned_flip(
+    const int8_t *x, int8_t *y, int8_t *panel, const int8_t *w, const int32_t *q,
+    const t_panel_shape *op, const t_finish_constants *out)
+{
+    size_t left, tiles;
+    for (left = op->tiles; left > 0; left -= tiles) {
+        tiles = left < op->at_once ? left : op->at_once;
+        t_pack_4x8_loop_k8(panel, x, tiles, (ptrdiff_t)op->depth, op->depth / 16);
+        t_smmla_4x8_k24_shr6_unsigned_flip(panel, w, q, y, tiles, op->blocks, op->channels, out);
+        t_smmla_4x8_k24_shr6_unsigned_flip(panel, w + op->weights, q + op->words,
+                y + op->channels - 8, tiles, 1, op->channels, out);
+        x += tiles * 4 * op->depth;
+        y += tiles * 4 * op->channels;
+    }
+}
+
 /* conv2d "y"  <model>   kernel qs8_conv2d__neoni8mm_8x8_rows
  * y[n, i, j, o] = requantize(sum over kh, kw, c of (x - Z_x) * (w[o] - Z_w) + b[o]).
  * x i8[1, 3, 4, 24] zero -3; y i8[1, 3, 4, 9] zero -128
@@ -403,12 +447,20 @@ T_OP static void t_00_y(const int8_t *x, int8_t *y, int8_t *scratch)
         { 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127 },
         { -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128,
                 -128 },
+        { 0, 0, 0, 0 },
     };
-    t_pack_8x8_loop_k8(scratch, x, 1, 24, 1);
-    t_smmla_8x8_k24_shr6_unsigned_flip(scratch, t_w_00, t_q_00, y, 1, 1, 9, &out);
-    t_smmla_8x8_k24_shr6_unsigned_flip(scratch, t_w_00 + 192, t_q_00 + 16, y + 1, 1, 1, 9, &out);
-    t_pack_4x8_loop_k8(scratch, x + 192, 1, 24, 1);
-    t_smmla_4x8_k24_shr6_unsigned_flip(scratch, t_w_00, t_q_00, y + 72, 1, 1, 9, &out);
-    t_smmla_4x8_k24_shr6_unsigned_flip(scratch, t_w_00 + 192, t_q_00 + 16, y + 72 + 1, 1, 1, 9,
-            &out);
+    {
+        static const t_panel_shape shape = {
+            1, 1, 24, 1, 9, 192, 16, 0
+            };
+        t_rows_8x8_loop_k8_edge_smmla_8x8_k24_shr6_unsigned_flip(x, y, scratch, t_w_00, t_q_00,
+                &shape, &out);
+    }
+    {
+        static const t_panel_shape shape = {
+            1, 1, 24, 1, 9, 192, 16, 0
+            };
+        t_rows_4x8_loop_k8_edge_smmla_4x8_k24_shr6_unsigned_flip(x + 192, y + 72, scratch, t_w_00,
+                t_q_00, &shape, &out);
+    }
 }

@@ -1,8 +1,9 @@
-/* Constants of the end of a kernel: multiplier, zero point, clamp, flip; see targets/finish.py. */
+/* Constants of the end of a kernel: multiplier, zero point, clamp, flip, shift; see targets/finish.py. */
 typedef struct t_finish_constants {
     int32_t m0[4];
     int16_t zero[8];
     int8_t low[16], high[16], flip[16];
+    int32_t shift[4];
 } t_finish_constants;
 
 #if defined(__clang__)
@@ -363,6 +364,7 @@ T_OP static void t_00_y(const int8_t *x, int8_t *y)
         { 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4 },
         { 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127 },
         { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 },
+        { 0, 0, 0, 0 },
     };
     t_gemm_3x4_tail24_shr6_low(x, t_w_00, t_q_00, (int8_t *)y, 2, 1, 24, 6, &out);
     t_gemm_3x4_tail24_shr6_low(x, t_w_00 + 96, t_q_00 + 6, (int8_t *)y + 2, 2, 1, 24, 6, &out);

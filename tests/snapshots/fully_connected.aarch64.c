@@ -1,8 +1,9 @@
-/* Constants of the end of a kernel: multiplier, zero point, clamp, flip; see targets/finish.py. */
+/* Constants of the end of a kernel: multiplier, zero point, clamp, flip, shift; see targets/finish.py. */
 typedef struct t_finish_constants {
     int32_t m0[4];
     int16_t zero[8];
     int8_t low[16], high[16], flip[16];
+    int32_t shift[4];
 } t_finish_constants;
 
 /* The empty asm keeps the compiler from turning the loop into a call of memset. */
@@ -219,6 +220,7 @@ T_OP static void t_00_y(const int8_t *x, int8_t *y, int8_t *scratch)
                 -128 },
         { 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127, 127 },
         { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 },
+        { 0, 0, 0, 0 },
     };
     int32_t i;
     /* Bytes behind a row meet zero weights, but must be initialised. */

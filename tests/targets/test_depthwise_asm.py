@@ -87,6 +87,20 @@ def depthwise(index: int, form: Form, rng: np.random.Generator) -> DepthwiseConv
     return built(index, ((3, 3), image, result), channels, rng, stride=stride, padding=pads)
 
 
+def weighty(index: int, form: Form, zero: int = 40) -> DepthwiseConv2D:
+    """An op of `form` with 12 blocks, of which the last has weights that leave int8."""
+    rng = np.random.default_rng(index)
+    image, result, pads = size(form, rng)
+    stride = (form.stride, form.stride)
+    op = built(4 * index, ((3, 3), image, result), 192, rng, stride=stride, padding=pads)
+    quant = op.w.type.quant
+    assert quant is not None
+    data = np.clip(op.w.const.astype(np.int64) - op.w.zero + zero, 0, 255).astype(np.uint8)
+    data[..., -16:] = rng.integers(0, 256, data[..., -16:].shape)
+    w = replace(op.w, type=op.w.type.with_quant(replace(quant, zero=zero)), data=data)
+    return replace(op, w=w)
+
+
 def graph(rounding: Rounding, ops: Sequence[DepthwiseConv2D]) -> Graph:
     inputs, outputs = tuple(o.x for o in ops), tuple(o.out for o in ops)
     return Graph(f"depthwise_{rounding.value}", inputs, outputs, tuple(ops), rounding)

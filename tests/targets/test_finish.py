@@ -102,7 +102,8 @@ def table(kind: str, name: str, values: Array) -> str:
 HEAD = """#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-struct c { int32_t m0[4]; int16_t zero[8]; int8_t low[16], high[16], flip[16]; };
+struct c { int32_t m0[4]; int16_t zero[8]; int8_t low[16], high[16], flip[16];
+    int32_t shift[4]; };
 """
 
 
@@ -120,6 +121,8 @@ def test_equals_golden_around_every_tie(
     seen: Counter[str] = Counter()
     for index, op in enumerate(ops(40)):
         finish = way(plan_finish(op, rounding))
+        if index % 2:
+            finish = finish.sharing()
         seen.update(finish.traits)
         channel = index % op.channels
         sums = sums_around_ties(op, channel)
@@ -129,7 +132,8 @@ def test_equals_golden_around_every_tie(
         more = [] if finish.offset is None else [finish.offset]
         rows = np.repeat([int(r[channel]) for r in [*finish.rows, *more]] or [0], 4)
         c = finish_values(finish, op)
-        values = [c["m0"]] * 4, [c["zero"]] * 8, [c["low"]] * 16, [c["high"]] * 16, [c["flip"]] * 16
+        lanes = {"m0": 4, "zero": 8, "low": 16, "high": 16, "flip": 16, "shift": 4}
+        values = [[c[name]] * count for name, count in lanes.items()]
         fields = ", ".join("{ " + ", ".join(map(str, v)) + " }" for v in values)
         functions.append(function(index, finish))
         functions.append(table("int32_t", f"x{index}", padded))
@@ -149,14 +153,14 @@ def test_equals_golden_around_every_tie(
     got = np.frombuffer(out.read_bytes(), np.int8)
     expected = np.concatenate([w.view(np.int8) for w in wanted])
     assert np.array_equal(got, expected)
-    assert {"unsigned", "flip", "low", "high"} <= set(seen)
+    assert {"unsigned", "flip", "low", "high", "shift"} <= set(seen)
     assert bool(seen["top"]) == (way is with_top and rounding is Rounding.GEMMLOWP)
     if rounding is Rounding.GEMMLOWP:
         assert seen["ssra"] and seen["mask"] and seen["left"]
 
 
 def test_offsets_are_those_of_the_struct() -> None:
-    assert OFFSETS == {"m0": 0, "zero": 16, "low": 32, "high": 48, "flip": 64}
+    assert OFFSETS == {"m0": 0, "zero": 16, "low": 32, "high": 48, "flip": 64, "shift": 80}
 
 
 def test_a_truncated_product_rounds_once() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qgen.compile import compile_model
 from qgen.frontend import load_model
 from qgen.lower import lower
 from qgen.targets import TARGETS
@@ -44,3 +45,26 @@ def test_equals_golden(name: str, target: str) -> None:
     verdict = verify_lowered(lowered, inputs=inputs)
     assert verdict, str(verdict)
     assert verdict.inputs == inputs
+
+
+# What must hold for every MobileNet: bytes of code, without weights.
+CODE = 48 * 1024
+MACHINES = [
+    ("aarch64", "cortex-a53"),
+    ("aarch64", None),
+    ("aarch64+dotprod", "cortex-a55"),
+    ("aarch64+dotprod", "cortex-a76"),
+    ("aarch64+i8mm", None),
+    ("armv7a", None),
+]
+
+
+@pytest.mark.parametrize(("target", "cpu"), MACHINES)
+@pytest.mark.parametrize("name", [n for n in CASES if n.startswith("mobilenet")])
+def test_code_of_mobilenets(name: str, target: str, cpu: str | None, tmp_path: Path) -> None:
+    path = MODELS / f"{name}.tflite"
+    if not path.exists():
+        pytest.skip("the folder of shared models is absent")
+    made = compile_model(path, target, cpu=cpu, out=tmp_path / "model.h")
+    assert made.sizes is not None
+    assert made.sizes.text_bytes <= CODE
