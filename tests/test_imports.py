@@ -23,7 +23,8 @@ ALLOWED = {
     "asm": set(),
     "lower": {"asm", "ir", "passes", "plan", "targets"},
     "train": {"ir", "passes", "files"},
-    "emit": {"asm", "ir", "passes", "plan", "targets", "lower", "ctext"},
+    "selftest": {"ir", "lower"},
+    "emit": {"asm", "ir", "passes", "plan", "targets", "lower", "selftest", "ctext"},
 }
 
 
