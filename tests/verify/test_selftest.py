@@ -18,9 +18,9 @@ from qgen.lower import Lowered, lower
 from qgen.passes.legalize import legalize
 from qgen.selftest import INCREMENT, MULTIPLIER, SEED, crc_table, pseudo_random, vector
 from qgen.targets import TARGETS
-from qgen.toolchain.cc import CompileResult, compile_c, find_compiler, stack_bound
+from qgen.toolchain.cc import compile_c, find_compiler, stack_bound
 from qgen.toolchain.emulator import run, run_command
-from qgen.verify.harness import UNKNOWN_ORIGIN, WARNINGS
+from qgen.verify.harness import SANITIZE, UNKNOWN_ORIGIN, WARNINGS
 from tests.models import forked, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -52,20 +52,21 @@ int main(void)
 """
 
 
-def built(lowered: Lowered, folder: Path, text: str | None = None) -> CompileResult:
+def outcome(
+    lowered: Lowered, folder: Path, text: str | None = None, extra: tuple[str, ...] = ()
+) -> str:
+    """What the selftest of a model prints; it takes no more stack than the header promises."""
     name = lowered.name
     header = text or emit(lowered, UNKNOWN_ORIGIN)[f"{name}.h"]
     (folder / f"{name}.h").write_text(header, encoding="ascii")
     source = folder / "main.c"
-    source.write_text(MAIN.replace("p_", f"{name}_").replace("P_", f"{name.upper()}_")
-                      .replace("p.h", f"{name}.h"))  # fmt: skip
-    return compile_c(lowered.target.toolchain, [source], folder / "main", extra=WARNINGS)
-
-
-def outcome(lowered: Lowered, folder: Path, text: str | None = None) -> str:
-    """What the selftest of a model prints."""
-    built(lowered, folder, text)
-    done = run(lowered.target.toolchain, folder / "main", timeout=120)
+    main = MAIN.replace("p_", f"{name}_").replace("P_", f"{name.upper()}_")
+    source.write_text(main.replace("p.h", f"{name}.h"))
+    tool = lowered.target.toolchain
+    made = compile_c(tool, [source], folder / "main", extra=(*WARNINGS, *extra))
+    if not extra:
+        assert stack_bound(made, f"{name}_selftest").bytes <= lowered.target.stack_bytes
+    done = run(tool, folder / "main", timeout=120)
     assert done.returncode == 0
     return done.stdout.decode().strip()
 
@@ -178,11 +179,9 @@ def test_changed_kernel_names_its_op(old: str, new: str, shown: str, tmp_path: P
     assert outcome(lowered, tmp_path, text.replace(old, new, 1)) == shown
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_stack_is_what_the_header_promises(target: str, tmp_path: Path) -> None:
-    runnable(target)
-    made = built(lower(digits(), TARGETS[target]), tmp_path)
-    assert stack_bound(made, "digits_selftest").bytes <= TARGETS[target].stack_bytes
+@pytest.mark.parametrize("graph", [tiny(), forked(), digits()], ids=["tiny", "forked", "digits"])
+def test_clean_under_sanitizers(graph: Graph, tmp_path: Path) -> None:
+    assert outcome(lower(graph, TARGETS["portable"]), tmp_path, extra=SANITIZE) == "0 no op"
 
 
 def test_costs_nothing_unless_asked_for(tmp_path: Path) -> None:
