@@ -6,7 +6,7 @@ import hashlib
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from qgen.errors import QgenError
 from qgen.files import write_files
 from qgen.frontend import load_model, syntax
 from qgen.lower import Lowered, lower
+from qgen.package import check, package, source_beside, systems
 from qgen.targets import machine
 from qgen.toolchain import elf
 from qgen.toolchain.cc import compile_c, find_compiler, stack_bound
@@ -82,8 +83,9 @@ class Compiled:
     Attributes:
         name, target, cpu: of the model and the machine; no cpu is None.
         files: header first, then the C file of a split one.
+        package: files that make it a library of build systems.
         sha256: of the model.
-        source_bytes: size of the files.
+        source_bytes: size of `files`.
         arena_bytes: working memory the caller provides.
         sizes: None where they could not be measured; `note` then says why.
         seconds: from reading the model to the finished text.
@@ -93,6 +95,7 @@ class Compiled:
     target: str
     cpu: str | None
     files: tuple[Path, ...]
+    package: tuple[Path, ...]
     sha256: str
     source_bytes: int
     arena_bytes: int
@@ -108,6 +111,7 @@ class Compiled:
             "cpu": self.cpu,
             "file": str(self.files[0]),
             "files": [str(f) for f in self.files],
+            "package": [str(f) for f in self.package],
             "sha256": self.sha256,
             "source_bytes": self.source_bytes,
             "arena_bytes": self.arena_bytes,
@@ -155,6 +159,7 @@ def compile_model(
     out: Path | str | None = None,
     name: str | None = None,
     split: bool = False,
+    emit_for: Sequence[str] = (),
     budget: Budget = NO_BUDGET,
     progress: Progress | None = None,
 ) -> Compiled:
@@ -167,6 +172,7 @@ def compile_model(
         out: the header; by default ``<name>.h`` in the current folder.
         name: prefix of all C names; by default the model's own.
         split: declarations in the header, the rest in a .c file beside it.
+        emit_for: build systems (`package.SYSTEMS`) to make it a library of.
         budget: limits on RAM and flash; nothing is written where one is broken.
         progress: called with (what, done, total).
 
@@ -178,9 +184,11 @@ def compile_model(
     started = time.perf_counter()
     report("generating", 0, 2)
     chosen, core = machine(target, cpu)
+    wanted = systems(emit_for)
     graph = load_model(path)
     named = name is not None and name != graph.name
     lowered = lower(graph.replace(name=name) if named else graph, chosen, core)
+    check(wanted, lowered)
     texts = emit(lowered, provenance(path, lowered, named, split), split=split)
     seconds = time.perf_counter() - started
     report("measuring", 1, 2)
@@ -195,18 +203,18 @@ def compile_model(
         sizes = measure(lowered, texts)
         budget.check(lowered.name, lowered.plan.arena_bytes, sizes)
     header = Path(out) if out is not None else Path(f"{lowered.name}.h")
-    contents = {
-        p: t.encode("ascii", "backslashreplace")
-        for p, t in _places(texts, header, lowered.name).items()
-    }
-    write_files(contents)
+    sources = _places(texts, header, lowered.name)
+    beside = package(wanted, lowered, header, split=split)
+    contents = {p: t.encode("ascii", "backslashreplace") for p, t in (sources | beside).items()}
+    write_files(contents, folders={p.parent for p in beside} - {header.parent})
     return Compiled(
         name=lowered.name,
         target=chosen.name,
         cpu=core.name if core else None,
-        files=tuple(contents),
+        files=tuple(sources),
+        package=tuple(beside),
         sha256=model_sha256(path),
-        source_bytes=sum(map(len, contents.values())),
+        source_bytes=sum(len(contents[p]) for p in sources),
         arena_bytes=lowered.plan.arena_bytes,
         sizes=sizes,
         note=note,
@@ -219,11 +227,7 @@ def _places(texts: Mapping[str, str], header: Path, name: str) -> dict[Path, str
     found = {header: texts[f"{name}.h"]}
     source = texts.get(f"{name}.c")
     if source is not None:
-        if header.suffix == ".c":
-            raise QgenError(
-                f"{header} is to be the header", hint="-o takes the name of the .h file"
-            )
-        found[header.with_suffix(".c")] = source.replace(f'"{name}.h"', f'"{header.name}"', 1)
+        found[source_beside(header)] = source.replace(f'"{name}.h"', f'"{header.name}"', 1)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import PurePath
 from typing import Any
 
@@ -16,6 +17,7 @@ from qgen.ir.graph import Graph
 from qgen.ir.types import Array, Tensor, TensorType
 from qgen.lower import Lowered, Step
 from qgen.render import code, helper_code, render
+from qgen.selftest import INCREMENT, MULTIPLIER, SEED, crc_table, vector
 from qgen.targets.portable import COPY
 from qgen.targets.spec import Constant
 
@@ -66,6 +68,8 @@ def _shared(lowered: Lowered, origin: Provenance, split: bool) -> dict[str, Any]
         "target": lowered.target,
         "tuned": f", arranged for {lowered.cpu.name}" if lowered.cpu else "",
         "rounding": graph.rounding.value,
+        "single": _single(graph),
+        "selftest": _selftest(lowered),
         "inputs": _ports("inputs", graph.inputs),
         "outputs": _ports("outputs", graph.outputs),
         "null_checks": [f"in->{Port(t).name} == NULL" for t in graph.inputs]
@@ -74,6 +78,23 @@ def _shared(lowered: Lowered, origin: Provenance, split: bool) -> dict[str, Any]
         "arena_align": plan.alignment,
         "weight_bytes": weights,
         "macs": sum(op.cost().macs for op in lowered.model.ops),
+    }
+
+
+def _selftest(lowered: Lowered) -> dict[str, Any]:
+    """Memory of ``<name>_selftest``: the arena, then every input and output, all aligned."""
+    plan, graph = lowered.plan, lowered.graph
+    sizes = [plan.arena_bytes, *(t.type.bytes for t in (*graph.inputs, *graph.outputs))]
+    starts = [0, *accumulate(-(-size // plan.alignment) * plan.alignment for size in sizes)]
+    first_output = 1 + len(graph.inputs)
+    return {
+        "inputs": starts[1:first_output],
+        "outputs": starts[first_output:-1],
+        "bytes": starts[-1],
+        "seed": SEED,
+        "multiplier": MULTIPLIER,
+        "increment": INCREMENT,
+        "table": [f"0x{word:08X}u" for word in crc_table()],
     }
 
 
@@ -131,11 +152,12 @@ def _bodies(lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
         (_port(lowered.graph, "output", i), place(t), t.type.bytes)
         for i, t in sorted(lowered.plan.output_copies.items())
     ]
-    return {
-        "helpers": printed,
-        "output_copies": copied,
-        "steps": [_step(step, lowered, shared) for step in lowered.steps],
-    }
+    crcs = vector(lowered).crcs
+    steps = [
+        _step(step, lowered, shared) | {"crc": f"0x{crc:08X}u"}
+        for step, crc in zip(lowered.steps, crcs, strict=True)
+    ]
+    return {"helpers": printed, "output_copies": copied, "steps": steps}
 
 
 def _runs(step: Step, lowered: Lowered) -> bool:

@@ -37,6 +37,8 @@ missing_packages() {
     [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || echo libc6-dev-arm64-cross
     command -v arm-linux-gnueabihf-gcc >/dev/null || echo gcc-arm-linux-gnueabihf
     [ -e /usr/arm-linux-gnueabihf/include/stdio.h ] || echo libc6-dev-armhf-cross
+    command -v cmake >/dev/null || echo cmake
+    command -v make >/dev/null || echo make
     command -v qemu-aarch64 >/dev/null || echo qemu-user
     # For cycles of `qgen profile`; the name may carry a version.
     compgen -c llvm-mca >/dev/null || echo llvm

@@ -25,7 +25,8 @@ ALLOWED = {
     "codesize": {"ir", "targets"},
     "lower": {"asm", "codesize", "ir", "passes", "plan", "render", "targets"},
     "train": {"ir", "passes", "files"},
-    "emit": {"ir", "lower", "plan", "render", "targets"},
+    "selftest": {"ir", "lower"},
+    "emit": {"ir", "lower", "plan", "render", "selftest", "targets"},
 }
 
 

@@ -14,6 +14,7 @@ from qgen.emit import emit
 from qgen.ir.op import registry
 from qgen.ir.types import Rounding
 from qgen.lower import Lowered, lower
+from qgen.package import SYSTEMS
 from qgen.render import environment
 from qgen.targets import TARGETS
 from qgen.targets.portable import PORTABLE
@@ -73,6 +74,8 @@ def test_every_template_is_used() -> None:
     for name in ("emit.py", "verify/harness.py", "profile/program.py"):
         module = QGEN / name
         roots |= set(re.findall(r'"([\w/]+\.(?:[ch]\.)?j2)"', module.read_text()))
+    files = {file for system in SYSTEMS.values() for file in system.files}
+    roots |= {f"package/{file}.j2" for file in (*files, "library.c")}
     used = {t for root in roots for t in _included(root)}
     there = {p.relative_to(TEMPLATES).as_posix() for p in TEMPLATES.rglob("*.j2")}
     assert there == used

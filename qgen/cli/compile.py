@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qgen.cli import common
 from qgen.compile import Compiled, compile_model
+from qgen.package import SYSTEMS
 
 
 def add(commands: common.Commands) -> None:
@@ -22,6 +23,7 @@ qgen compile kws.tflite
 qgen compile kws.tflite --cpu cortex-a76
 qgen compile kws.tflite --target portable -o firmware/kws.h
 qgen compile kws.tflite --split --max-ram 32K --max-flash 96K
+qgen compile kws.tflite --emit cmake -o libs/kws/kws.h
 """,
     )
     common.add_model(parser)
@@ -29,6 +31,13 @@ qgen compile kws.tflite --split --max-ram 32K --max-flash 96K
     parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="default: NAME.h")
     parser.add_argument("--name", metavar="NAME", help="prefix of C names, default: file name")
     parser.add_argument("--split", action="store_true", help="NAME.c and NAME.h, not one header")
+    parser.add_argument(
+        "--emit",
+        action="append",
+        default=[],
+        metavar="SYSTEM",
+        help=f"make it a library of a build system as well: {', '.join(SYSTEMS)}; repeatable",
+    )
     common.add_budget(parser)
     common.add_json(parser)
 
@@ -43,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
             out=args.out,
             name=args.name,
             split=args.split,
+            emit_for=args.emit,
             budget=common.budget(args),
             progress=progress,
         )
@@ -59,6 +69,8 @@ def _text(done: Compiled) -> str:
     files = " and ".join(map(str, done.files))
     machine = done.target + (f" on {done.cpu}" if done.cpu else "")
     lines = [f"{files}: {done.name} for {machine}, {done.source_bytes:,} bytes of C"]
+    if done.package:
+        lines.append(f"  with {', '.join(map(str, done.package))}")
     lines.append(f"  arena   {done.arena_bytes:>10,} bytes")
     if done.sizes:
         s = done.sizes

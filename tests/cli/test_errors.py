@@ -120,6 +120,10 @@ def test_syntax_error_shows_a_caret(here: Path, capsys: pytest.CaptureFixture[st
         (["--max-flash", "1K"], "bytes of flash ("),
         (["-o", "no/such/tiny.h"], "cannot write no/such/tiny.h: no such file or directory"),
         (["-o", "."], "cannot write .: it is a directory (give a file name)"),
+        (
+            ["-o", ".", "--split"],
+            "cannot write .: it is a directory, not a header (give a file name",
+        ),
         (["-o", "tiny.c", "--split"], "tiny.c is to be the header (-o takes the name of the .h"),
     ],
 )

@@ -53,10 +53,12 @@ def test_compiles_without_warnings(tmp_path: Path, compiler: str, dialect: str, 
         pytest.skip(f"{compiler} is installed without C++")
     targets = {"aarch64": "aarch64", "arm-linux": "armv7a"}
     made(tmp_path, next((t for word, t in targets.items() if word in compiler), "portable"))
-    for optimize in ("-O0", "-O2", "-Os"):
-        source = tmp_path / "use.c"
-        source.write_text(f'#define {model.upper()}_IMPLEMENTATION\n#include "{model}.h"\n')
-        build(compiler, *DIALECTS[dialect], optimize, "-c", "use.c", "-o", "use.o", folder=tmp_path)
+    source = tmp_path / "use.c"
+    source.write_text(f'#define {model.upper()}_IMPLEMENTATION\n#include "{model}.h"\n')
+    selftest = f"-D{model.upper()}_SELFTEST"
+    for flags in (["-O0"], ["-O2"], ["-Os"], ["-O2", selftest]):
+        words = (*DIALECTS[dialect], *flags, "-c", "use.c", "-o", "use.o")
+        build(compiler, *words, folder=tmp_path)
 
 
 def _has_cxx(compiler: str) -> bool:
@@ -70,7 +72,7 @@ MAIN = """
 #include <stdio.h>
 #include <string.h>
 static TINY_ALIGNED unsigned char arena[TINY_ARENA_BYTES];
-static FORKED_ALIGNED unsigned char other[FORKED_ARENA_BYTES];
+static FORKED_ALIGNED unsigned char other[FORKED_ARENA_BYTES + FORKED_ARENA_ALIGN];
 static uint8_t image[TINY_INPUT_BYTES], flat[TINY_OUTPUT_BYTES];
 static uint8_t a[FORKED_INPUT_LEFT_BYTES], b[FORKED_INPUT_RIGHT_BYTES];
 static uint8_t total[FORKED_OUTPUT_TOTAL_BYTES], top[FORKED_OUTPUT_TOP_BYTES];
@@ -79,17 +81,30 @@ int main(void)
 {
     const forked_input in = {a, b};
     const forked_output out = {total, top, left};
-    const forked_output broken = {total, NULL, left};
+    const forked_input halves[2] = {{NULL, b}, {a, NULL}};
+    const forked_output holes[3] = {{NULL, top, left}, {total, NULL, left}, {total, top, NULL}};
+    int i;
     memset(a, 9, sizeof a);
     if (tiny_run(image, flat, arena) != TINY_SUCCESS ||
         forked_run(&in, &out, other) != FORKED_SUCCESS)
         return 1;
     if (tiny_run(NULL, flat, arena) != TINY_ERROR_NULL ||
+        tiny_run(image, NULL, arena) != TINY_ERROR_NULL ||
         tiny_run(image, flat, NULL) != TINY_ERROR_NULL)
         return 2;
-    if (tiny_run(image, flat, arena + 1) != TINY_ERROR_ALIGNMENT)
-        return 3;
-    if (forked_run(&in, &broken, other) != FORKED_ERROR_NULL)
+    for (i = 1; i < TINY_ARENA_ALIGN; ++i)
+        if (tiny_run(image, flat, arena + i) != TINY_ERROR_ALIGNMENT ||
+            forked_run(&in, &out, other + i) != FORKED_ERROR_ALIGNMENT)
+            return 3;
+    for (i = 0; i < 2; ++i)
+        if (forked_run(&halves[i], &out, other) != FORKED_ERROR_NULL)
+            return 4;
+    for (i = 0; i < 3; ++i)
+        if (forked_run(&in, &holes[i], other) != FORKED_ERROR_NULL)
+            return 4;
+    if (forked_run(NULL, &out, other) != FORKED_ERROR_NULL ||
+        forked_run(&in, NULL, other) != FORKED_ERROR_NULL ||
+        forked_run(&in, &out, NULL) != FORKED_ERROR_NULL)
         return 4;
     if (memcmp(left, a, sizeof a) != 0 || sizeof arena % TINY_ARENA_ALIGN != 0)
         return 5;
@@ -152,6 +167,9 @@ def test_example_of_the_docs_compiles(tmp_path: Path) -> None:
     use = next(b for b in blocks if "classify" in b).replace("int8_t", "uint8_t")
     trace = next(b for b in blocks if "dump" in b)
     trace = trace.replace("/* ... */", "(void)op, (void)data, (void)bytes;")
-    (tmp_path / "use.c").write_text(f"#include <stddef.h>\n{trace}\n{use}")
+    selftest = next(b for b in blocks if "wrong_op" in b)
+    (tmp_path / "use.c").write_text(f"#include <stddef.h>\n#define KWS_SELFTEST\n{trace}\n{use}")
+    (tmp_path / "board.c").write_text(selftest)
     flags = DIALECTS["c99 freestanding"]
-    build(COMPILERS[0], *flags, "-c", "use.c", "-o", "use.o", folder=tmp_path)
+    for source in ("use", "board"):
+        build(COMPILERS[0], *flags, "-c", f"{source}.c", "-o", f"{source}.o", folder=tmp_path)

@@ -66,6 +66,17 @@ int tiny_run(const int8_t *input, int8_t *output, void *arena);
 /* Text for a result of tiny_run. */
 const char *tiny_strerror(int error);
 
+/* Does this machine compute what the PC computed? Define TINY_SELFTEST, here and where the
+ * implementation is, and call it with TINY_SELFTEST_BYTES bytes aligned to TINY_ARENA_ALIGN; their
+ * first TINY_ARENA_BYTES may be the arena of tiny_run.
+ * 0: equal; n > 0: the result of op n, the first being 1, is the first that differs; negative: as
+ * tiny_run. tiny_selftest_op(n) is the name of op n in the model. */
+#define TINY_SELFTEST_BYTES 64
+#if defined(TINY_SELFTEST)
+int tiny_selftest(void *memory);
+const char *tiny_selftest_op(int number);
+#endif
+
 #ifdef __cplusplus
 }
 #endif
@@ -325,5 +336,86 @@ const char *tiny_strerror(int error)
         return "unknown error";
     }
 }
+
+#if defined(TINY_SELFTEST)
+/* Fill with the top bytes of x -> 1664525 x + 1013904223 mod 2^32.
+ * Returns the state behind them. */
+static uint32_t tiny_pseudo_random(void *data, int32_t bytes, uint32_t state)
+{
+    uint8_t *const out = (uint8_t *)data;
+    int32_t i;
+    for (i = 0; i < bytes; ++i) {
+        state = 1664525u * state + 1013904223u;
+        out[i] = (uint8_t)(state >> 24);
+    }
+    return state;
+}
+
+/* CRC-32 of IEEE 802.3, that of zlib, four bits at a time. */
+static uint32_t tiny_crc(const void *data, int32_t bytes)
+{
+    static const uint32_t table[16] = {
+        0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu,
+        0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
+        0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu,
+        0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu,
+    };
+    const uint8_t *const in = (const uint8_t *)data;
+    uint32_t crc = 0xFFFFFFFFu;
+    int32_t i;
+    for (i = 0; i < bytes; ++i) {
+        crc ^= in[i];
+        crc = (crc >> 4) ^ table[crc & 15];
+        crc = (crc >> 4) ^ table[crc & 15];
+    }
+    return ~crc;
+}
+
+int tiny_selftest(void *memory)
+{
+    int8_t *const m = (int8_t *)memory;
+    if (memory == NULL) {
+        return TINY_ERROR_NULL;
+    }
+    if ((uintptr_t)m % TINY_ARENA_ALIGN != 0) {
+        return TINY_ERROR_ALIGNMENT;
+    }
+    int8_t *const input = (int8_t *)(m + 0);
+    int8_t *const output = (int8_t *)(m + 32);
+    uint32_t state = 20171215u;
+    state = tiny_pseudo_random(m + 0, 32, state);
+    (void)state;
+    tiny_00_features(input, output);
+    TINY_TRACE(0, output, 32);
+    if (tiny_crc(output, 32) != 0xFCE47580u) {
+        return 1;
+    }
+    tiny_01_total(output, input, output);
+    TINY_TRACE(1, output, 32);
+    if (tiny_crc(output, 32) != 0x537B669Eu) {
+        return 2;
+    }
+    tiny_02_scores(output, output);
+    TINY_TRACE(2, output, 32);
+    if (tiny_crc(output, 32) != 0x87DF6348u) {
+        return 3;
+    }
+    return TINY_SUCCESS;
+}
+
+const char *tiny_selftest_op(int number)
+{
+    switch (number) {
+    case 1:
+        return "features";
+    case 2:
+        return "total";
+    case 3:
+        return "scores";
+    default:
+        return "no op";
+    }
+}
+#endif /* TINY_SELFTEST */
 
 #endif /* TINY_IMPLEMENTATION */
