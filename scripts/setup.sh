@@ -38,6 +38,10 @@ missing_packages() {
     command -v arm-linux-gnueabihf-gcc >/dev/null || echo gcc-arm-linux-gnueabihf
     [ -e /usr/arm-linux-gnueabihf/include/stdio.h ] || echo libc6-dev-armhf-cross
     command -v qemu-aarch64 >/dev/null || echo qemu-user
+    # For examples/firmware: boards without an operating system, and microcontrollers.
+    command -v make >/dev/null || echo make
+    command -v qemu-system-aarch64 >/dev/null || echo qemu-system-arm
+    command -v arm-none-eabi-gcc >/dev/null || echo gcc-arm-none-eabi
     # For cycles of `qgen profile`; the name may carry a version.
     compgen -c llvm-mca >/dev/null || echo llvm
     [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || echo python3 python3-venv
