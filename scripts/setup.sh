@@ -40,6 +40,13 @@ missing_packages() {
     command -v cmake >/dev/null || echo cmake
     command -v make >/dev/null || echo make
     command -v qemu-aarch64 >/dev/null || echo qemu-user
+    # For examples/firmware: boards without an operating system, and microcontrollers.
+    command -v make >/dev/null || echo make
+    command -v qemu-system-aarch64 >/dev/null || echo qemu-system-arm
+    command -v arm-none-eabi-gcc >/dev/null || echo gcc-arm-none-eabi
+    # For tests/safety: what static analysis finds in the generated C.
+    command -v clang-tidy >/dev/null || echo clang-tidy
+    command -v cppcheck >/dev/null || echo cppcheck
     # For cycles of `qgen profile`; the name may carry a version.
     compgen -c llvm-mca >/dev/null || echo llvm
     [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || echo python3 python3-venv

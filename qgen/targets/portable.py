@@ -203,7 +203,8 @@ def _pad(op: Pad, rounding: Rounding) -> Prepared:
     ]
     dims = {"outer": outer, "conditions": conditions, "run": run}
     dims |= {"before": before, "after": after, "row_bytes": before + run + after}
-    return Prepared({}, 0, (COPY, FILL), common_vars(op, rounding) | dims)
+    helpers = (COPY, FILL) if padded else (COPY,)
+    return Prepared({}, 0, helpers, common_vars(op, rounding) | dims)
 
 
 def _concat(op: Concat, rounding: Rounding) -> Prepared:

@@ -5,7 +5,7 @@ static int32_t t_requantize_nearest(int32_t x, int32_t m0, int32_t shift, int32_
     const int32_t total = 31 - shift;
     const int64_t low = (int64_t)x * m1;
     int64_t v = (int64_t)x * m0 + (low >> 22);
-    v -= (int64_t)(v < 0 && (low & 4194303) == 0);
+    v -= v < 0 && (low & 4194303) == 0 ? 1 : 0;
     v = (v + ((int64_t)1 << (total - 1))) >> total;
     return v > INT32_MAX ? INT32_MAX : v < INT32_MIN ? INT32_MIN : (int32_t)v;
 }

@@ -109,7 +109,7 @@ static int32_t tiny_requantize(int32_t x, int32_t m0, int32_t shift)
     const int32_t right = left - shift;
     int64_t v = (int32_t)((uint32_t)x << left);
     v = (v * m0 + ((int64_t)1 << 30)) >> 31;
-    v += (((int64_t)1 << right) >> 1) - (int64_t)(right > 0 && v < 0);
+    v += (((int64_t)1 << right) >> 1) - (right > 0 && v < 0 ? 1 : 0);
     return (int32_t)(v >> right);
 }
 
