@@ -42,9 +42,8 @@ def fake_quantize(x: Tensor, scale: Any, zero: int, levels: tuple[int, int]) -> 
 
     `scale` is a number, or a tensor that broadcasts against x.
     """
-    out: Tensor = _StraightThrough.apply(  # type: ignore[no-untyped-call]
-        x, scale, levels[0] - zero, levels[1] - zero
-    )
+    apply: Any = _StraightThrough.apply  # typed in some releases of torch only
+    out: Tensor = apply(x, scale, levels[0] - zero, levels[1] - zero)
     return out
 
 

@@ -50,7 +50,8 @@ class _Sum(torch.autograd.Function):
 
 def total(x: Tensor) -> Tensor:
     """Sum of x over all processes, with gradients."""
-    result: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
+    apply: Any = _Sum.apply  # typed in some releases of torch only
+    result: Tensor = apply(x)
     return result
 
 
