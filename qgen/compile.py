@@ -54,8 +54,9 @@ class Budget:
     def __bool__(self) -> bool:
         return self.ram is not None or self.flash is not None
 
-    def check(self, name: str, arena_bytes: int, sizes: Sizes) -> None:
+    def check(self, lowered: Lowered, sizes: Sizes) -> None:
         """Raise QgenError, naming every broken limit."""
+        arena_bytes = lowered.plan.arena_bytes
         ram = arena_bytes + sizes.stack_bytes
         flash = sizes.text_bytes + sizes.rodata_bytes
         broken = []
@@ -70,7 +71,24 @@ class Budget:
                 f"the budget is {self.flash}"
             )
         if broken:
-            raise QgenError(f"{name} needs " + "; and ".join(broken))
+            hint = unmet(lowered) if self.ram is not None and ram > self.ram else ""
+            raise QgenError(f"{lowered.name} needs " + "; and ".join(broken), hint=hint)
+
+
+def unmet(lowered: Lowered) -> str:
+    """The smallest budget of RAM that stripes can meet and what is in the way of less.
+
+    Empty where the budget was met or there was none.
+    """
+    found = lowered.stripes
+    if found is None or found.obstacle is None:
+        return ""
+    stack = lowered.target.stack_bytes
+    return (
+        f"the smallest that stripes keep to is {found.arena_bytes + stack} ({found.arena_bytes} "
+        f"arena + {stack} stack at most), the obstacle is {found.obstacle.NAME} "
+        f"'{found.obstacle.name}'"
+    )
 
 
 NO_BUDGET = Budget()
@@ -87,6 +105,8 @@ class Compiled:
         sha256: of the model.
         source_bytes: size of `files`.
         arena_bytes: working memory the caller provides.
+        chains: of ops that run in stripes, to fit a budget of RAM.
+        macs, macs_again: multiply-accumulates of the model, and those that stripes repeat.
         sizes: None where they could not be measured; `note` then says why.
         seconds: from reading the model to the finished text.
     """
@@ -99,6 +119,9 @@ class Compiled:
     sha256: str
     source_bytes: int
     arena_bytes: int
+    chains: int
+    macs: int
+    macs_again: int
     sizes: Sizes | None
     note: str
     seconds: float
@@ -115,6 +138,9 @@ class Compiled:
             "sha256": self.sha256,
             "source_bytes": self.source_bytes,
             "arena_bytes": self.arena_bytes,
+            "chains": self.chains,
+            "macs": self.macs,
+            "macs_again": self.macs_again,
             **sizes_dict(self.sizes),
             "note": self.note,
             "seconds": round(self.seconds, 3),
@@ -148,6 +174,7 @@ def provenance(path: Path, lowered: Lowered, named: bool, split: bool) -> Proven
     words += ["--cpu", lowered.cpu.name] if lowered.cpu else []
     words += ["--name", lowered.name] if named else []
     words += ["--split"] if split else []
+    words += ["--max-ram", str(lowered.ram)] if lowered.parts else []
     return Provenance(shlex.join(words), path.name, model_sha256(path))
 
 
@@ -173,7 +200,8 @@ def compile_model(
         name: prefix of all C names; by default the model's own.
         split: declarations in the header, the rest in a .c file beside it.
         emit_for: build systems (`package.SYSTEMS`) to make it a library of.
-        budget: limits on RAM and flash; nothing is written where one is broken.
+        budget: limits on RAM and flash; ops run in stripes to keep to that of RAM. Nothing is
+            written where one is broken.
         progress: called with (what, done, total).
 
     Raises QgenError where the model is bad, a file cannot be written or a budget is broken. Without
@@ -187,7 +215,7 @@ def compile_model(
     wanted = systems(emit_for)
     graph = load_model(path)
     named = name is not None and name != graph.name
-    lowered = lower(graph.replace(name=name) if named else graph, chosen, core)
+    lowered = lower(graph.replace(name=name) if named else graph, chosen, core, budget.ram)
     check(wanted, lowered)
     texts = emit(lowered, provenance(path, lowered, named, split), split=split)
     seconds = time.perf_counter() - started
@@ -201,7 +229,7 @@ def compile_model(
         note = f"sizes were not measured: {e}"
     else:
         sizes = measure(lowered, texts)
-        budget.check(lowered.name, lowered.plan.arena_bytes, sizes)
+        budget.check(lowered, sizes)
     header = Path(out) if out is not None else Path(f"{lowered.name}.h")
     sources = _places(texts, header, lowered.name)
     beside = package(wanted, lowered, header, split=split)
@@ -216,6 +244,9 @@ def compile_model(
         sha256=model_sha256(path),
         source_bytes=sum(len(contents[p]) for p in sources),
         arena_bytes=lowered.plan.arena_bytes,
+        chains=len(lowered.chains),
+        macs=sum(op.cost().macs for op in lowered.model.ops),
+        macs_again=lowered.macs_again,
         sizes=sizes,
         note=note,
         seconds=seconds,

@@ -14,6 +14,7 @@ import numpy as np
 from qgen import __version__
 from qgen.errors import Loc, QgenError
 from qgen.ir.graph import Graph
+from qgen.ir.ops.slice import Slice
 from qgen.ir.types import Array, Tensor, TensorType
 from qgen.lower import Lowered, Step
 from qgen.render import code, helper_code, render
@@ -58,7 +59,12 @@ def _code(lowered: Lowered, template: str, values: dict[str, Any]) -> str:
 
 def _shared(lowered: Lowered, origin: Provenance, split: bool) -> dict[str, Any]:
     graph, plan = lowered.graph, lowered.plan
-    weights = sum(c.values.nbytes for s in lowered.steps for c in s.prepared.constants.values())
+    weights = sum(
+        step.prepared.constants[key].values.nbytes
+        for step, names in zip(lowered.steps, _constants(lowered), strict=True)
+        for key, (_, new) in names.items()
+        if new
+    )
     return {
         "p": lowered.name,
         "P": lowered.name.upper(),
@@ -154,10 +160,30 @@ def _bodies(lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
     ]
     crcs = vector(lowered).crcs
     steps = [
-        _step(step, lowered, shared) | {"crc": f"0x{crc:08X}u"}
-        for step, crc in zip(lowered.steps, crcs, strict=True)
+        _step(step, names, lowered, shared) | {"crc": f"0x{crc:08X}u"}
+        for step, names, crc in zip(lowered.steps, _constants(lowered), crcs, strict=True)
     ]
     return {"helpers": printed, "output_copies": copied, "steps": steps}
+
+
+def _constants(lowered: Lowered) -> list[dict[str, tuple[str, bool]]]:
+    """Per step the C name of each constant, and whether the step is the first to have it.
+
+    Stripes of one op have equal constants, whatever their number of rows.
+    """
+    known: dict[tuple[str, bytes], str] = {}
+    found: list[dict[str, tuple[str, bool]]] = []
+    for step in lowered.steps:
+        names: dict[str, tuple[str, bool]] = {}
+        for key, constant in step.prepared.constants.items():
+            name, new = f"{lowered.name}_{key}_{step.index:02d}", step.first
+            if step.op.name in lowered.parts:
+                values = constant.values
+                taken = known.setdefault((values.dtype.str, values.tobytes()), name)
+                name, new = taken, taken == name
+            names[key] = name, new
+        found.append(names)
+    return found
 
 
 def _runs(step: Step, lowered: Lowered) -> bool:
@@ -165,10 +191,12 @@ def _runs(step: Step, lowered: Lowered) -> bool:
     return lowered.plan.copies.get(step.op) != ()
 
 
-def _step(step: Step, lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any]:
+def _step(
+    step: Step, constants: dict[str, tuple[str, bool]], lowered: Lowered, shared: dict[str, Any]
+) -> dict[str, Any]:
     op, plan = step.op, lowered.plan
     place = _places(lowered)
-    names = {key: f"{lowered.name}_{key}_{step.index:02d}" for key in step.prepared.constants}
+    names = {key: name for key, (name, _) in constants.items()}
     k = {"m1": ""} | names
     arg = {name: name for name, _ in step.parameters} | names
     params = [f"const {t.dtype.c} *{name}" for name, t in step.parameters]
@@ -186,15 +214,20 @@ def _step(step: Step, lowered: Lowered, shared: dict[str, Any]) -> dict[str, Any
         ]
     values |= {"fn": step.function, "op": op, "k": k, "arg": arg, "params": ", ".join(params)}
     runs = _runs(step, lowered)
+    prints = runs and step.first
     return {
         "runs": runs,
         "index": step.index,
         "op": op,
         "comment": list(_comment(step)),
         "constants": [
-            _constant(names[key], c) for key, c in step.prepared.constants.items() if runs
+            _constant(name, step.prepared.constants[key])
+            for key, (name, new) in constants.items()
+            if new and prints
         ],
-        "code": _code(lowered, step.spec.template, shared | values) if runs else "",
+        "prints": prints,
+        "shares": not step.first or isinstance(op, Slice),
+        "code": _code(lowered, step.spec.template, shared | values) if prints else "",
         "call": f"{step.function}({', '.join(call)})",
         "pointer": place(op.out),
         "bytes": op.out.type.bytes,

@@ -65,16 +65,22 @@ def vector(lowered: Lowered) -> Vector:
     for t in lowered.model.inputs:
         raw, state = pseudo_random(t.type.bytes, state)
         inputs.append(raw.view(t.dtype.numpy.newbyteorder("<")).reshape(t.shape))
-    stored = {op.name: op.out for op in lowered.graph.ops}
+    # By the tensor of the model that they hold, or rows of it.
+    held: dict[str, list[Tensor]] = {}
+    for op in lowered.graph.ops:
+        part = lowered.parts.get(op.name)
+        held.setdefault(part.of if part else op.name, []).append(op.out)
     crcs: dict[str, int] = {}
 
     def watch(t: Tensor, value: Array) -> None:
-        held = lowered.as_stored(value, stored[t.name])
-        crcs[t.name] = zlib.crc32(np.ascontiguousarray(held).astype(_little(held)).data)
+        for stored in held.get(t.name, []):
+            kept = lowered.as_stored(value, stored)
+            crcs[stored.name] = zlib.crc32(np.ascontiguousarray(kept).astype(_little(kept)).data)
 
-    ops = {op.name: op for op in lowered.model.ops}
-    interp.run(lowered.model.replace(ops=tuple(ops[name] for name in stored)), inputs, watch)
-    return Vector(tuple(inputs), tuple(crcs[name] for name in stored))
+    for t, value in zip(lowered.model.inputs, inputs, strict=True):
+        watch(t, value)
+    interp.run(lowered.model, inputs, watch)
+    return Vector(tuple(inputs), tuple(crcs[op.name] for op in lowered.graph.ops))
 
 
 def _little(value: Array) -> np.dtype[np.generic]:

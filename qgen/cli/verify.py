@@ -50,7 +50,7 @@ qgen verify kws.tflite --inputs 100 --seed 7 --json
 
 def run(args: argparse.Namespace) -> int:
     path: Path = args.model
-    lowered = lower(load_model(path), *machine(args.target, args.cpu))
+    lowered = lower(load_model(path), *machine(args.target, args.cpu), args.max_ram)
     oracle = oracle_bytes(path) if args.oracle else None
     # The object whose sizes count is compiled beside the test program: another core is often idle.
     with common.progress() as progress, ThreadPoolExecutor(1) as pool:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         print(_text(verdict, sizes, arena))
     if not verdict:
         return 1
-    common.budget(args).check(lowered.name, arena, sizes)
+    common.budget(args).check(lowered, sizes)
     return 0
 
 

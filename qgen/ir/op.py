@@ -13,7 +13,7 @@ import pkgutil
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from qgen.errors import NOWHERE, Loc, QgenError
 from qgen.ir.types import Array, Rounding, Tensor
@@ -42,6 +42,22 @@ class Bound:
     @property
     def magnitude(self) -> int:
         return max(-self.low, self.high)
+
+
+class Reach(NamedTuple):
+    """Row i of a result takes rows [i * stride - before, i * stride - before + extent)."""
+
+    stride: int = 1
+    before: int = 0
+    extent: int = 1
+
+    def rows(self, first: int, end: int) -> tuple[int, int]:
+        """What rows [first, end) take: first row and the row after the last one.
+
+        The rows that lie outside of the image are padding.
+        """
+        low = first * self.stride - self.before
+        return low, low + (end - 1 - first) * self.stride + self.extent
 
 
 @dataclass(frozen=True)
@@ -135,6 +151,23 @@ class Op:
         Empty where channels meet or move.
         """
         return ()
+
+    def reach(self) -> Mapping[Tensor, Reach] | None:
+        """Which rows of its computed operands make some rows of an image [1, H, W, C].
+
+        Operands left out are needed whole, for whichever rows. None where rows of the result do
+        not come from rows of the operands. An op that works in place goes element by element.
+        """
+        if not self.IN_PLACE or len(self.out.shape) != 4 or self.out.shape[0] != 1:
+            return None
+        found = {}
+        for t in self.operands():
+            if len(t.shape) < 3 or t.shape[-3] == 1 < self.out.shape[1]:
+                continue
+            if t.data is not None or len(t.shape) != 4 or t.shape[1] != self.out.shape[1]:
+                return None
+            found[t] = Reach()
+        return found
 
     def bounds(self) -> Bound | None:
         """Range of the accumulator, None where nothing accumulates."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from qgen.errors import QgenError
 from qgen.ir.linear import EIGHT_BIT
 from qgen.ir.numerics import activation_range
-from qgen.ir.op import Cost, Op, OpT
+from qgen.ir.op import Cost, Op, OpT, Reach
 from qgen.ir.types import Activation, Padding, Tensor
 from qgen.ir.windows import Pads, Window, window
 
@@ -45,6 +46,9 @@ class Pool(Op):
 
     def channelwise(self) -> tuple[Tensor, ...]:
         return (self.x,)
+
+    def reach(self) -> Mapping[Tensor, Reach] | None:
+        return self.window.reach(self.x)
 
     def infer(self) -> tuple[int, ...]:
         win = self.window

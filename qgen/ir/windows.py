@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from qgen.errors import QgenError
-from qgen.ir.types import Array, Padding
+from qgen.ir.op import Reach
+from qgen.ir.types import Array, Padding, Tensor
 
 
 class Pads(NamedTuple):
@@ -55,6 +57,13 @@ class Window:
     @property
     def padded(self) -> bool:
         return any(self.pads)
+
+    def reach(self, x: Tensor) -> Mapping[Tensor, Reach] | None:
+        """As `Op.reach`, for the op that slides this window over `x`."""
+        last = (self.h.out - 1) * self.h.stride - self.h.before
+        if x.shape[0] != 1 or self.h.before >= self.h.extent or last >= self.h.size:
+            return None  # several images, or a row of the result that sees padding alone
+        return {x: Reach(self.h.stride, self.h.before, self.h.extent)}
 
     def patches(self, x: Array, fill: int | float) -> Array:
         """View of shape [N, OH, OW, KH, KW, C] over `x` [N, H, W, C] padded with `fill`."""

@@ -1,8 +1,8 @@
 """Which tensors share a storage.
 
 Every tensor starts in a storage of its own: a caller's buffer for graph inputs and outputs, the
-arena for the rest. Storages are then merged, first for views (reshape and concat), then for ops
-that work in place. A merge is refused when two tensors would have a byte in common while both
+arena for the rest. Storages are then merged, first for views (reshape, slice and concat), then for
+ops that work in place. A merge is refused when two tensors would have a byte in common while both
 live, unless that byte holds the same value in both.
 """
 
@@ -18,6 +18,7 @@ from qgen.ir.graph import Graph
 from qgen.ir.op import Op
 from qgen.ir.ops.concat import Concat
 from qgen.ir.ops.reshape import Reshape
+from qgen.ir.ops.slice import Slice
 from qgen.ir.types import Tensor
 from qgen.plan.pack import Block, liveness
 
@@ -33,11 +34,15 @@ class Life(NamedTuple):
 
 
 class Atom(NamedTuple):
-    """Bytes [start, start + length) of a tensor, written together; `value` names what they hold."""
+    """Bytes [start, start + length) of a tensor, written together.
+
+    They hold the value that `value` names, from its byte `skip` on.
+    """
 
     start: int
     length: int
     value: object
+    skip: int = 0
 
 
 @dataclass(eq=False)
@@ -117,6 +122,18 @@ class Storages:
         shared = op.x.data is None and self._share(op.out, op.x, 0, self.atoms.get(op.x, []))
         self.copies[op] = () if shared else (0,)
 
+    def view_slice(self, op: Slice) -> None:
+        """Make the result a view of some bytes of the operand where they lie in one piece."""
+        self.copies[op] = (0,)
+        if op.x.data is not None or not op.contiguous:
+            return
+        start, before = op.offset * op.x.dtype.bytes, self.atoms[op.out]
+        self.atoms[op.out] = _cut(self.atoms[op.x], start, op.out.type.bytes)
+        if self._merge(op.x, op.out, start):
+            self.copies[op] = ()
+        else:
+            self.atoms[op.out] = before
+
     def view_concat(self, op: Concat, allowed: bool) -> None:
         """Let as many operands as possible be slices of the result."""
         contiguous = math.prod(op.out.shape[: op.axis]) == 1
@@ -126,7 +143,7 @@ class Storages:
         for k, t in enumerate(op.x):
             s, mine = starts[k], parts[k]
             if allowed and contiguous and t.data is None and self.home[t][0].space != "input":
-                parts[k] = [Atom(s + a.start, a.length, a.value) for a in self.atoms[t]]
+                parts[k] = [a._replace(start=s + a.start) for a in self.atoms[t]]
                 if self._share(op.out, t, s, [a for part in parts for a in part]):
                     continue
             parts[k] = mine
@@ -244,16 +261,26 @@ class Storages:
             for q in self.atoms[u]:
                 i, j = at + p.start, bt + q.start
                 overlap = i < j + q.length and j < i + p.length
-                if overlap and not (i == j and p.value == q.value):
+                if overlap and not (i - p.skip == j - q.skip and p.value == q.value):
                     return False
         return True
 
 
-def assign(graph: Graph, scratch: Mapping[Op, int], alignment: int) -> Storages:
+def _cut(atoms: list[Atom], start: int, length: int) -> list[Atom]:
+    """Bytes [start, start + length) of a tensor as a tensor of their own."""
+    found = []
+    for a in atoms:
+        low, high = max(a.start, start), min(a.start + a.length, start + length)
+        if low < high:
+            found.append(Atom(low - start, high - low, a.value, a.skip + low - a.start))
+    return found
+
+
+def assign(graph: Graph, scratch: Mapping[Op, int], alignment: int, limit: int = 0) -> Storages:
     """Storages of `graph`, merged.
 
     A concat is made free wherever that is legal, except where holding the whole result from the
-    first slice on would raise the peak: memory is scarcer than one copy.
+    first slice on would raise the peak above `limit`: memory is scarcer than one copy.
     """
 
     def attempt(copied: Collection[Op]) -> Storages:
@@ -261,6 +288,8 @@ def assign(graph: Graph, scratch: Mapping[Op, int], alignment: int) -> Storages:
         for op in graph.ops:
             if isinstance(op, Reshape):
                 storages.view_reshape(op)
+            elif isinstance(op, Slice):
+                storages.view_slice(op)
             elif isinstance(op, Concat):
                 storages.view_concat(op, op not in copied)
         for op in graph.ops:
@@ -269,19 +298,21 @@ def assign(graph: Graph, scratch: Mapping[Op, int], alignment: int) -> Storages:
         return storages
 
     def cost(storages: Storages) -> tuple[int, int]:
-        """Peak in bytes, then bytes moved by concats."""
+        """Peak in bytes above the limit, then bytes moved by concats."""
         moved = (op.x[k].type.bytes for op in concats for k in storages.copies[op])
-        return max(storages.live(), default=0), sum(moved)
+        return max(limit, *storages.live(), 0), sum(moved)
 
     concats = [op for op in graph.ops if isinstance(op, Concat)]
     copied: frozenset[Op] = frozenset()
     best = attempt(copied)
-    if concats:
+    if concats and cost(best) > (limit, 0):
         # One start with all concats free, one with all copied; then each alone is turned round.
         other = attempt(frozenset(concats))
         if cost(other) < cost(best):
             copied, best = frozenset(concats), other
     for op in concats:
+        if cost(best) == (limit, 0):
+            break
         other = attempt(copied ^ {op})
         if cost(other) < cost(best):
             copied, best = copied ^ {op}, other

@@ -1,7 +1,7 @@
 """An independent check of memory plans: run the graph on symbolic bytes.
 
-Every byte of every tensor gets a number that names its value; reshape and concat pass numbers on,
-each other op makes new ones. Executing the ops in order on memories of such numbers, under the
+Every byte of every tensor gets a number that names its value; reshape, slice and concat pass these
+on, each other op makes new ones. Executing the ops in order on memories of such numbers, under the
 plan, shows whether each operand still holds its value when it is read. Nothing here uses the
 planner's lifetimes or storages.
 """
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from qgen.ir.op import Op
 from qgen.ir.ops.concat import Concat
 from qgen.ir.ops.reshape import Reshape
+from qgen.ir.ops.slice import Slice
 from qgen.ir.types import Tensor
 
 if TYPE_CHECKING:
@@ -82,8 +83,11 @@ class _Machine:
         self.holds(op.out, when)
 
     def _view(self, op: Op, target: Values, operands: dict[Tensor, Placement]) -> None:
-        """reshape and concat: move only what the plan says must be copied."""
+        """reshape, slice and concat: move only what the plan says must be copied."""
         parts: tuple[Tensor, ...]
+        if isinstance(op, Slice):
+            self._slice(op, target)
+            return
         if isinstance(op, Concat):
             parts, axis = op.x, op.axis
             self.values[op.out] = np.concatenate([self.value(t) for t in parts], axis)
@@ -102,6 +106,14 @@ class _Machine:
         for t in operands:
             self.holds(t, f"while {op.NAME} '{op.name}' writes")
         target[:] = np.where(written, self.values[op.out].reshape(-1), before)
+
+    def _slice(self, op: Slice, target: Values) -> None:
+        box = tuple(slice(b, b + m) for b, m in zip(op.begin, op.out.shape, strict=True))
+        self.values[op.out] = self.value(op.x)[box]
+        if self.plan.copies[op]:
+            clash = self.plan.placements[op.x].overlaps(self.plan.placements[op.out])
+            assert not clash, f"'{op.name}' is copied onto its operand"
+            target[:] = self.values[op.out].reshape(-1)
 
     def _compute(self, op: Op, target: Values, operands: dict[Tensor, Placement]) -> None:
         """Any other op: the result is written while operands are read."""

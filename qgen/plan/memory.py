@@ -64,8 +64,8 @@ class MemoryPlan:
         storages start at multiples of `alignment`; a tensor inside one (an operand of a concat)
         may be unaligned.
     scratch: working memory of single ops, live only while the op runs.
-    copies: for every reshape and concat, the indices of operands (in `op.x`; 0 for reshape) that
-        the op must copy. An empty tuple means that the op costs nothing.
+    copies: for every reshape, slice and concat, the indices of operands (in `op.x`; 0 where there
+        is one) that the op must copy. An empty tuple means that the op costs nothing.
     in_place: ops whose result overwrites an operand, with that operand's field.
     output_copies: graph outputs, by index, that must be copied from a tensor at the end: those
         that are graph inputs.
@@ -103,14 +103,15 @@ class MemoryPlan:
 
 
 def plan_memory(
-    graph: Graph, scratch: Mapping[Op, int] = NO_SCRATCH, alignment: int = 16
+    graph: Graph, scratch: Mapping[Op, int] = NO_SCRATCH, alignment: int = 16, limit: int = 0
 ) -> MemoryPlan:
     """Plan the arena of `graph` for its order of ops.
 
-    `scratch` gives bytes of working memory for ops that need some. The plan is a function of the
+    `scratch` gives bytes of working memory for ops that need some. Nothing is copied to get below
+    `limit` bytes. The plan is a function of the
     arguments alone.
     """
-    shared = assign(graph, scratch, alignment)
+    shared = assign(graph, scratch, alignment, limit)
     ids = {s: i for i, s in enumerate(shared.all)}
     blocks = shared.blocks(scratch)
     offsets, arena_bytes = pack(blocks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -14,7 +14,11 @@ from qgen.ir.graph import Graph
 from qgen.ir.op import Op
 from qgen.ir.types import Tensor
 from qgen.lower import Step
+from qgen.passes.stripes import Part
+from qgen.plan.fit import Fit
 from qgen.plan.memory import MemoryPlan
+from qgen.plan.schedule import order_bound
+from qgen.plan.stripes import Section
 from qgen.report.units import bound_bits, count, quantity, shape
 
 Report = dict[str, Any]
@@ -31,7 +35,11 @@ def weights(op: Op) -> list[Tensor]:
 
 
 def inspect(
-    graph: Graph, plan: MemoryPlan, model: Graph | None = None, steps: Sequence[Step] = ()
+    graph: Graph,
+    plan: MemoryPlan,
+    model: Graph | None = None,
+    steps: Sequence[Step] = (),
+    stripes: Fit[Any] | None = None,
 ) -> Report:
     """The report of `graph` under `plan`, ready for `json.dumps`.
 
@@ -41,23 +49,47 @@ def inspect(
     inclusive; -1 is before the first layer, `len(layers)` after the last one. With `steps`, the
     lowered layers, each says its kernel, the instructions predicted for it, and in `lanes` how many
     products its narrow sums take before they are widened, with the proven bound of these.
+    order_peak_bytes: peak of the order of ops before tensors share storages, and order_bound_bytes
+    a lower bound of that for any order.
+    With `stripes` a layer is some rows of one of the model, or all of them put together.
     """
     constants = {t for op in graph.ops for t in weights(op)}
     whole = {op.name: op for op in (model or graph).ops}
+    parts = stripes.striped.parts if stripes else {}
     chosen = {step.op: step for step in steps}
-    layers = [_layer(op, plan, whole[op.name]) | _kernel(chosen.get(op)) for op in graph.ops]
+    order, least = order_bound(stripes.graph if stripes else graph)
+    layers = [
+        _layer(op, plan, _whole(op, whole, parts)) | _kernel(chosen.get(op)) for op in graph.ops
+    ]
     return {
         "model": graph.name,
         "rounding": graph.rounding.value,
         "inputs": [_edge(t) for t in graph.inputs],
         "outputs": [_edge(t) for t in graph.outputs],
-        "macs": sum(layer["macs"] for layer in layers),
+        "macs": sum(op.cost().macs for op in whole.values()),
         "executed_macs": sum(layer["executed_macs"] for layer in layers),
         "weight_bytes": sum(t.type.bytes for t in constants),
         "arena_bytes": plan.arena_bytes,
         "liveness_peak_bytes": plan.liveness_peak_bytes,
+        "order_peak_bytes": order,
+        "order_bound_bytes": least,
+        "gap_bytes": plan.arena_bytes - plan.liveness_peak_bytes,
+        "stripes": [_chain(s, stripes) for s in stripes.chains] if stripes else [],
+        "macs_again": stripes.macs_again if stripes else 0,
         "layers": layers,
     }
+
+
+def _whole(op: Op, whole: Mapping[str, Op], parts: Mapping[str, Part]) -> Op:
+    """The op of the model that `op` is; for some rows of one or a join of them, itself."""
+    found = whole.get(op.name)
+    return op if found is None or op.name in parts or type(found) is not type(op) else found
+
+
+def _chain(section: Section, stripes: Fit[Any]) -> dict[str, Any]:
+    first, last = (stripes.graph.ops[i] for i in (section.first, section.last))
+    count = -(-last.out.shape[1] // section.rows)
+    return {"first": first.name, "last": last.name, "rows": section.rows, "count": count}
 
 
 def _edge(t: Tensor) -> dict[str, Any]:
@@ -232,13 +264,25 @@ def _note(layer: dict[str, Any]) -> str:
 
 def _footer(report: Report) -> Text:
     peak = report["liveness_peak_bytes"]
-    ratio = f", {report['arena_bytes'] / peak:.3f} of it" if peak else ""
+    gap = f", gap {count(report['gap_bytes'])}, {report['gap_bytes'] / peak:.1%}" if peak else ""
     left = ""
-    if report["executed_macs"] != report["macs"]:
-        left = f" ({quantity(report['executed_macs'])} without dead channels)"
+    executed = report["executed_macs"] - report["macs_again"]
+    if executed != report["macs"]:
+        left = f" ({quantity(executed)} without dead channels)"
+    mine, least = report["order_peak_bytes"], report["order_bound_bytes"]
+    before = f"before places are shared {count(mine)}, {count(least)} in the best order"
+    gap += f"; {before}" if mine > least else "; no order takes less"
+    stripes = ", ".join(
+        f"{c['first']} to {c['last']} in {c['count']} of {c['rows']} rows"
+        for c in report["stripes"]
+    )
+    if stripes:
+        again = report["macs_again"] / report["macs"] if report["macs"] else 0.0
+        twice = f"{quantity(report['macs_again'])} MACs ({again:.1%}) twice"
+        stripes = f" Stripes: {stripes}; they compute {twice}."
     return Text(
         f"{quantity(report['macs'])} MACs{left}, {count(report['weight_bytes'])} bytes of weights, "
-        f"arena {count(report['arena_bytes'])} bytes (liveness peak {count(peak)}{ratio}). "
+        f"arena {count(report['arena_bytes'])} bytes (liveness peak {count(peak)}{gap}).{stripes} "
         "place: byte of the arena, or the caller's buffer; live: layers; acc: bits.",
         style="dim",
     )

@@ -162,4 +162,5 @@ ROWS: tuple[KernelSpec, ...] = (
     _moving("concat"),
     _moving("pad"),
     _moving("reshape"),
+    _moving("slice"),
 )

@@ -24,6 +24,7 @@ from qgen.ir.ops.mean import Mean
 from qgen.ir.ops.pad import Pad
 from qgen.ir.ops.resize_bilinear import UNIT, WEIGHT_BITS, ResizeBilinear
 from qgen.ir.ops.resize_nearest import ResizeNearest
+from qgen.ir.ops.slice import Slice
 from qgen.ir.ops.softmax import DIFFERENCE_BITS
 from qgen.ir.pool import Pool
 from qgen.ir.resize import Resize
@@ -236,6 +237,20 @@ def _reshape(op: Op, rounding: Rounding) -> Prepared:
     return Prepared({}, 0, (COPY,), common_vars(op, rounding))
 
 
+def _slice(op: Slice, rounding: Rounding) -> Prepared:
+    """Loops over what lies outside of the longest run of bytes that moves whole."""
+    inner = len(op.x.shape)
+    while inner > 1 and op.out.shape[inner - 1 :] == op.x.shape[inner - 1 :]:
+        inner -= 1
+    inner = max(inner - 1, 0)
+    loops = [{"name": f"i{d}", "size": n} for d, n in enumerate(op.out.shape[:inner]) if n > 1]
+    strides = [int(np.prod(op.x.shape[d + 1 :])) for d in range(inner)]
+    dims: dict[str, Any] = {"loops": loops, "run": int(np.prod(op.out.shape[inner:]))}
+    dims["index"] = "".join(f" + i{d} * {s}" for d, s in enumerate(strides) if op.out.shape[d] > 1)
+    dims["offset"] = op.offset
+    return Prepared({}, 0, (COPY,), common_vars(op, rounding) | dims)
+
+
 def resize_vars(op: Resize) -> dict[str, Any]:
     """Shapes on both sides."""
     (n, h, w, c), (_, oh, ow, _) = op.x.shape, op.out.shape
@@ -301,6 +316,7 @@ _PREPARE: Mapping[str, tuple[str, Any]] = {
     "pad": ("pad", _pad),
     "concat": ("concat", _concat),
     "reshape": ("reshape", _reshape),
+    "slice": ("slice", _slice),
     "resize_bilinear": ("resize_bilinear", _resize_bilinear),
     "resize_nearest": ("resize_nearest", resize_nearest),
 }

@@ -147,10 +147,12 @@ class _Comparison:
         self.lowered = lowered
         self.session = session
         # Golden in the file's order of ops, so that results arrive in the order they are needed.
+        # A tensor in stripes is waited for until all results that come before are known.
         ops = {op.name: op for op in lowered.model.ops}
-        self.model = lowered.model.replace(ops=tuple(ops[op.name] for op in lowered.graph.ops))
+        self.sources = [self._source(op.name) for op in lowered.graph.ops]
+        order = dict.fromkeys(name for name in self.sources if name in ops)
+        self.model = lowered.model.replace(ops=tuple(ops[name] for name in order))
         self.golden = ops
-        self.stored = {op.name: op.out for op in lowered.graph.ops}
         self.index = {op.name: i for i, op in enumerate(lowered.graph.ops)}
         self.inputs = self.tensors = self.op_runs = 0
         self.kept: list[tuple[str, list[Array], list[Array]]] = []
@@ -172,21 +174,31 @@ class _Comparison:
                 self.kept.append((kind, arrays, outputs))
 
     def _model(self, n: int, kind: str, arrays: list[Array]) -> list[Array]:
+        known = dict(zip((t.name for t in self.model.inputs), arrays, strict=True))
+        last = {name: i for i, name in enumerate(self.sources)}
+        results = enumerate(self.lowered.graph.ops)
+        waiting = next(results, None)
+
         def watch(t: Tensor, value: Array) -> None:
-            op = self.golden[t.name]
-            self.at = self._place(op, n, kind)
-            stored = self.stored[t.name]
-            got = self.session.receive(stored)
-            self._compare(
-                self.lowered.as_stored(value, stored),
-                got,
-                stored,
-                lambda: self._again(op, arrays),
-            )
+            nonlocal waiting
+            known[t.name] = value
+            while waiting and self.sources[waiting[0]] in known:
+                i, made = waiting
+                op = self.golden.get(self.sources[i], made)
+                self.at = self._place(made, n, kind)
+                self._compare(
+                    self.lowered.as_stored(known[self.sources[i]], made.out),
+                    self.session.receive(made.out),
+                    made.out,
+                    lambda op=op, made=made: self._again(op, made, arrays),  # type: ignore[misc]
+                )
+                if last[self.sources[i]] == i:
+                    del known[self.sources[i]]
+                waiting = next(results, None)
 
         first = self.model.ops[0] if self.model.ops else None
         if first:
-            self.at = self._place(first, n, kind)
+            self.at = self._place(self.lowered.graph.ops[0], n, kind)
         self.session.model(arrays)
         outputs = interp.run(self.model, arrays, watch)
         for t, value in zip(self.lowered.graph.outputs, outputs, strict=True):
@@ -197,7 +209,8 @@ class _Comparison:
 
     def ops(self, rng: np.random.Generator, report: Progress) -> None:
         """Each op alone, on operands that the model may never produce from its inputs."""
-        steps = [s for s in self.lowered.steps if callable_alone(self.lowered, s) and s.parameters]
+        alone = [s for s in self.lowered.steps if callable_alone(self.lowered, s)]
+        steps = [s for s in alone if s.parameters and s.first]
         for n, step in enumerate(steps):
             report("comparing ops", n, len(steps))
             for kind, values in op_operands(step.op, rng):
@@ -239,7 +252,7 @@ class _Comparison:
             return
         different = np.argwhere(expected != got)
         element = tuple(int(i) for i in different[0])
-        golden = self.golden.get(t.name)
+        golden = self.golden.get(self._source(t.name))
         moved = -OFFSET if golden is not None and golden.out.dtype is not t.dtype else 0
         wide = acc() if acc else None
         raise _DifferenceError(
@@ -253,8 +266,8 @@ class _Comparison:
             )
         )
 
-    def _again(self, op: Op, arrays: Sequence[Array]) -> Array | None:
-        """Accumulators of `op` in the run with `arrays`, which golden has freed meanwhile."""
+    def _again(self, op: Op, made: Op, arrays: Sequence[Array]) -> Array | None:
+        """Accumulators of `made`, rows of `op`, in the run with `arrays`: golden freed them."""
         values = dict(zip(self.model.inputs, arrays, strict=True))
         wanted = set(op.inputs())
 
@@ -263,7 +276,14 @@ class _Comparison:
                 values[t] = value
 
         interp.run(self.model, arrays, keep)
-        return _accumulators(op, _env(values, self.model))
+        wide = _accumulators(op, _env(values, self.model))
+        part = self.lowered.parts.get(made.name)
+        return wide[:, slice(*part.rows)] if part and wide is not None else wide
+
+    def _source(self, name: str) -> str:
+        """The tensor of the model that holds what the file's tensor holds, or rows of it."""
+        part = self.lowered.parts.get(name)
+        return part.of if part else name
 
 
 def _env(values: Mapping[Tensor, Array], graph: Graph) -> Env:

@@ -149,6 +149,34 @@ def test_budget_kept(here: Path) -> None:
     assert (here / "tiny.h").exists()
 
 
+HEAD = """qgen 1
+model head rounding(gemmlowp)
+input x : u8[1, 32, 32, 8] quant(scale=0.1, zero=128)
+a = max_pool2d(x, kernel=(3, 3)) : u8[1, 30, 30, 8] quant(scale=0.1, zero=128)
+b = max_pool2d(a, kernel=(3, 3)) : u8[1, 28, 28, 8] quant(scale=0.1, zero=128)
+c = average_pool2d(b, kernel=(14, 14), stride=(14, 14)) : u8[1, 2, 2, 8] quant(scale=0.1, zero=128)
+output c
+"""
+
+
+def test_stripes_fit_a_budget(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole, a and b take 13,472 bytes: 30 * 30 * 8 and 28 * 28 * 8."""
+    (here / "head.qg").write_text(HEAD)
+    whole = json_of(capsys, "inspect", "head.qg", "--target", "portable", "--json")
+    assert whole["arena_bytes"] == 13_472 and whole["stripes"] == []
+    budget = ("--target", "portable", "--max-ram", "8K")
+    report = json_of(capsys, "inspect", "head.qg", *budget, "--json")
+    assert report["arena_bytes"] + 1024 <= 8192 and report["stripes"]
+    assert report["gap_bytes"] == report["arena_bytes"] - report["liveness_peak_bytes"]
+    assert main(["inspect", "head.qg", *budget]) == 0
+    assert "Stripes: " in capsys.readouterr().out
+    assert main(["compile", "head.qg", *budget]) == 0
+    assert "MACs twice" in capsys.readouterr().out
+    assert "--target portable --max-ram 8192" in (here / "head.h").read_text()
+    verdict = json_of(capsys, "verify", "head.qg", *budget, "--inputs", "2", "--json")
+    assert verdict["equal"] is True and verdict["arena_bytes"] == report["arena_bytes"]
+
+
 def test_verify(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("verify", "tiny.qg", "--target", "portable", "--inputs", "2", "--json")
     report = json_of(capsys, *words)

@@ -138,7 +138,13 @@ def test_both_budgets_in_one_line(here: Path, capsys: pytest.CaptureFixture[str]
     words = ["compile", "tiny.qg", *PORTABLE, "--max-ram", "1", "--max-flash", "2"]
     said = line(capsys, words)
     assert said.startswith("qgen: error: tiny needs ")
-    assert "the budget is 1; and " in said and "the budget is 2\n" in said
+    assert "the budget is 1; and " in said and "the budget is 2 (the smallest" in said
+
+
+def test_budget_that_no_stripes_meet(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = line(capsys, ["inspect", "tiny.qg", *PORTABLE, "--max-ram", "1200"])
+    assert said.startswith("qgen: error: tiny does not fit 1200 bytes of RAM (the smallest that ")
+    assert "keep to is 1536 (512 arena + 1024 stack at most), the obstacle is " in said
 
 
 @needs_cc

@@ -30,6 +30,7 @@ from qgen.ir.ops.mul import Mul
 from qgen.ir.ops.pad import Pad
 from qgen.ir.ops.quantize import Quantize
 from qgen.ir.ops.reshape import Reshape
+from qgen.ir.ops.slice import Slice
 from qgen.ir.ops.softmax import Softmax
 from qgen.ir.ops.sub import Sub
 from qgen.ir.ops.tanh import Tanh
@@ -239,6 +240,13 @@ def reshape(d: Draw) -> Op:
     return Reshape(x=x, out=d.tensor("y", x.dtype, shape, x.type.quant), loc=d.loc)
 
 
+def slice_(d: Draw) -> Op:
+    x = d.tensor("x", d.dtype(), d.shape())
+    sizes = tuple(n if d.chance(0.5) else d.integer(1, n) for n in x.shape)
+    begin = tuple(d.integer(0, n - m) for n, m in zip(x.shape, sizes, strict=True))
+    return Slice(x=x, begin=begin, out=d.tensor("y", x.dtype, sizes, x.type.quant), loc=d.loc)
+
+
 def concat(d: Draw) -> Op:
     first = d.tensor("x0", d.dtype(), d.shape())
     axis = d.integer(0, len(first.shape) - 1)
@@ -276,6 +284,7 @@ OPS: dict[str, Callable[[Draw], Op]] = {
     "reshape": reshape,
     "resize_bilinear": resize_bilinear,
     "resize_nearest": resize_nearest,
+    "slice": slice_,
     "softmax": softmax,
     "sub": _sum(Sub),
     "tanh": _sigmoid(Tanh),

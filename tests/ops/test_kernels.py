@@ -21,7 +21,7 @@ from qgen.verify.compare import verify_lowered
 from tests.ops.strategies import OPS, base_seed, program
 
 # Ops without a multiplier are the same under every rounding.
-UNSCALED = {"average_pool2d", "concat", "lookup", "max_pool2d", "pad", "reshape"}
+UNSCALED = {"average_pool2d", "concat", "lookup", "max_pool2d", "pad", "reshape", "slice"}
 UNSCALED |= {"resize_bilinear", "resize_nearest"}
 CASES = {Rounding.GEMMLOWP: 40, Rounding.SINGLE: 30, Rounding.NEAREST: 30}
 # The matrix kernels have many instances, mean has many nests of loops.

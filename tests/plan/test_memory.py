@@ -233,6 +233,9 @@ def _best_height(blocks: list[Block]) -> int:
     return best
 
 
+@settings(deadline=None)
 @given(graphs())
-def test_schedule_keeps_a_legal_order(graph: Graph) -> None:
-    assert schedule(graph).ops == graph.ops
+def test_schedule_keeps_an_order_that_is_as_good(graph: Graph) -> None:
+    ordered = schedule(graph)
+    if ordered.ops != graph.ops:
+        assert plan_memory(ordered).arena_bytes < plan_memory(graph).arena_bytes

@@ -68,3 +68,27 @@ def test_code_of_mobilenets(name: str, target: str, cpu: str | None, tmp_path: P
     made = compile_model(path, target, cpu=cpu, out=tmp_path / "model.h")
     assert made.sizes is not None
     assert made.sizes.text_bytes <= CODE
+
+
+# Arena in bytes to keep to, most MACs computed twice as a share, inputs.
+BUDGETS = {
+    "vww_96_int8": (36 * 1024, 0.02, 4),
+    "mobilenet_v1_0.25_128_quant": (60 * 1024, 0.02, 4),
+    "mobilenet_v2_1.0_224_quant": (400_000, 0.02, 1),
+}
+
+
+@pytest.mark.parametrize("target", ["portable", "aarch64"])
+@pytest.mark.parametrize("name", BUDGETS)
+def test_equals_golden_in_stripes(name: str, target: str) -> None:
+    path = MODELS / f"{name}.tflite"
+    if not path.exists():
+        pytest.skip("the folder of shared models is absent")
+    arena, share, inputs = BUDGETS[name]
+    chosen = TARGETS[target]
+    lowered = lower(load_model(path), chosen, ram=arena + chosen.stack_bytes)
+    lowered.plan.check()
+    assert lowered.chains and lowered.plan.arena_bytes <= arena
+    assert lowered.macs_again <= share * sum(op.cost().macs for op in lowered.model.ops)
+    verdict = verify_lowered(lowered, inputs=inputs)
+    assert verdict, str(verdict)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from qgen.errors import QgenError
-from qgen.ir.op import Env, Op, register
+from qgen.ir.op import Env, Op, Reach, register
 from qgen.ir.types import Array, Tensor
 
 
@@ -49,6 +50,12 @@ class Concat(Op):
         shape = list(self.x[0].shape)
         shape[self.axis] = sum(t.shape[self.axis] for t in self.x)
         return tuple(shape)
+
+    def reach(self) -> Mapping[Tensor, Reach] | None:
+        image = len(self.out.shape) == 4 and self.out.shape[0] == 1
+        if not image or self.axis < 2 or self.constants():
+            return None
+        return dict.fromkeys(self.x, Reach())
 
     def eval(self, env: Env) -> Array:
         return np.concatenate([env(t) for t in self.x], axis=self.axis)

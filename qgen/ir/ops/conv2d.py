@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from qgen.errors import QgenError
 from qgen.ir.linear import Linear
-from qgen.ir.op import Cost, Env, register
-from qgen.ir.types import Array, Padding
+from qgen.ir.op import Cost, Env, Reach, register
+from qgen.ir.types import Array, Padding, Tensor
 from qgen.ir.windows import Pads, Window, window
 
 
@@ -41,6 +42,9 @@ class Conv2D(Linear):
             raise QgenError(
                 f"weights expect {self.w.shape[3]} input channels, x has {self.x.shape[3]}"
             )
+
+    def reach(self) -> Mapping[Tensor, Reach] | None:
+        return self.window.reach(self.x)
 
     def infer(self) -> tuple[int, ...]:
         win = self.window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from qgen.errors import QgenError
 from qgen.ir.linear import Linear
-from qgen.ir.op import Cost, Env, register
+from qgen.ir.op import Cost, Env, Reach, register
 from qgen.ir.types import Array, Padding, Tensor
 from qgen.ir.windows import Pads, Window, window
 
@@ -51,6 +52,9 @@ class DepthwiseConv2D(Linear):
 
     def channelwise(self) -> tuple[Tensor, ...]:
         return (self.x,) if self.depth_multiplier == 1 else ()
+
+    def reach(self) -> Mapping[Tensor, Reach] | None:
+        return self.window.reach(self.x)
 
     def infer(self) -> tuple[int, ...]:
         win = self.window
