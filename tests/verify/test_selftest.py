@@ -191,3 +191,13 @@ def test_costs_nothing_unless_asked_for(tmp_path: Path) -> None:
     (tmp_path / "use.c").write_text('#define TINY_IMPLEMENTATION\n#include "tiny.h"\n')
     compile_c(lowered.target.toolchain, [tmp_path / "use.c"], tmp_path / "use.o", link=False)
     assert b"selftest" not in (tmp_path / "use.o").read_bytes()
+
+
+def test_stripes(tmp_path: Path) -> None:
+    """Every stripe has its part of golden's tensor; slices of the input too."""
+    path = MODELS / "vww_96_int8.tflite"
+    if not path.exists():
+        pytest.skip("the folder of shared models is absent")
+    lowered = lower(load_model(path), TARGETS["portable"], ram=26 * 1024)
+    assert any(part.of == lowered.model.inputs[0].name for part in lowered.parts.values())
+    assert outcome(lowered, tmp_path) == "0 no op"
