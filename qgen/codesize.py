@@ -30,6 +30,8 @@ STATEMENT = 13
 INSTRUCTION = 4
 # Share of the budget that is left for what the estimate does not see.
 RESERVE = 1 / 16
+# Share of the instructions of a model from which on a kernel keeps its fastest form.
+HEAVY = 0.1
 
 _ASM = re.compile(r'^\s*"[a-z][^"]*\\n\\t"', re.MULTILINE)
 _STATEMENT = re.compile(r";$", re.MULTILINE)
@@ -148,13 +150,19 @@ class Fit:
         return self.chosen
 
     def _by_weight(self) -> list[str]:
-        """Helpers that have a shorter form, those first whose ops take little time per byte."""
+        """Helpers that have a shorter form, those first whose ops take little time per byte.
+
+        Not those of the ops that take most of the time: a few bytes are not worth that.
+        """
         found = {}
+        total = sum(c.cost or 0 for c in self.chosen)
         for helper in {h.name: h for c in self.chosen for h in c.prepared.helpers}.values():
+            share = sum(c.cost or 0 for c in self.chosen if helper.name in c.instances)
+            if share > HEAVY * total:
+                continue
             saved = self._once(helper) - self.size(replace(helper, compact=True))
             if saved > 0:
-                users = (c for c in self.chosen if helper.name in c.instances)
-                found[helper.name] = sum(c.cost or 0 for c in users) / saved
+                found[helper.name] = share / saved
         return sorted(found, key=lambda name: (found[name], name))
 
     def _compact(self, name: str) -> None:

@@ -145,6 +145,13 @@ def test_bad_arguments_of_ops() -> None:
     assert "size [4, 4] is not that of the result, [2, 3]" in message(
         axes_model("RESIZE_BILINEAR", resize, np.array([4, 4], np.int32))
     )
+    part, start = schema.SliceOptionsT(), np.zeros(2, np.int32)
+    assert "size [1, 3] is not that of the result, [2, 3]" in message(
+        axes_model("SLICE", part, start, constant(np.array([1, 3], np.int32)))
+    )
+    assert "begin [0, 0] and size [2] do not fit [2, 3]" in message(
+        axes_model("SLICE", part, start, constant(np.array([2], np.int32)))
+    )
     flat = np.zeros(4, np.int32)
     assert "paddings must be [rank, 2], got [4]" in message(axes_model("PAD", pad, flat))
     zeros, value = np.zeros((2, 2), np.int32), constant(np.zeros(1, np.uint8), (0.75,))

@@ -132,6 +132,19 @@ def random_resize_nearest_neighbor(rng: np.random.Generator) -> bytes:
     return _resize(rng, "RESIZE_NEAREST_NEIGHBOR")
 
 
+def random_slice(rng: np.random.Generator) -> bytes:
+    """A box, sometimes to the end of a dimension, which -1 says."""
+    shape = tuple(integer(rng, 1, 8) for _ in range(integer(rng, 1, 4)))
+    source = quantized(rng, dtype8(rng), shape)
+    begin = [integer(rng, 0, n - 1) for n in shape]
+    size = [integer(rng, 1, n - b) for n, b in zip(shape, begin, strict=True)]
+    named = [-1 if b + m == n and rng.random() < 0.5 else m
+             for n, b, m in zip(shape, begin, size, strict=True)]  # fmt: skip
+    inputs = [source, *(constant(np.array(v, np.int32)) for v in (begin, named))]
+    output = Tensor(tuple(size), source.dtype, source.scale, source.zero)
+    return build("SLICE", schema.SliceOptionsT(), inputs, [output])
+
+
 def random_reshape(rng: np.random.Generator) -> bytes:
     """The new shape in the second input, in the options, or in both; sometimes with one -1."""
     source = quantized(

@@ -38,6 +38,7 @@ from tests.oracle.shape_ops import (
     random_reshape,
     random_resize_bilinear,
     random_resize_nearest_neighbor,
+    random_slice,
 )
 
 __all__ = ["RANDOM_OPS", "random_inputs"]
@@ -57,6 +58,7 @@ RANDOM_OPS: dict[str, Callable[[np.random.Generator], bytes]] = {
     "reshape": random_reshape,
     "resize_bilinear": random_resize_bilinear,
     "resize_nearest_neighbor": random_resize_nearest_neighbor,
+    "slice": random_slice,
     "softmax": random_softmax,
     "quantize": random_quantize,
     "concatenation": random_concatenation,

@@ -31,6 +31,7 @@ from qgen.ir.ops.quantize import Quantize
 from qgen.ir.ops.reshape import Reshape
 from qgen.ir.ops.resize_bilinear import ResizeBilinear
 from qgen.ir.ops.resize_nearest import ResizeNearest
+from qgen.ir.ops.slice import Slice
 from qgen.ir.ops.softmax import Softmax
 from qgen.ir.ops.sub import Sub
 from qgen.ir.ops.tanh import Tanh
@@ -146,6 +147,18 @@ def _pad_value(s: Site) -> int | None:
     return int(value.const.item())
 
 
+def _slice(s: Site) -> list[Op]:
+    begin, size = (tuple(int(v) for v in s.integers(i).ravel()) for i in (1, 2))
+    x, y = s.input(0).shape, s.out.shape
+    if len(begin) != len(x) or len(size) != len(x):
+        raise QgenError(f"begin {list(begin)} and size {list(size)} do not fit {list(x)}")
+    # -1 stands for all that is left.
+    found = tuple(n - b if m == -1 else m for n, b, m in zip(x, begin, size, strict=True))
+    if found != y:
+        raise QgenError(f"size {list(size)} is not that of the result, {list(y)}")
+    return [Slice(x=s.input(0), begin=begin, out=s.out, loc=s.loc)]
+
+
 def _reshape(s: Site) -> list[Op]:
     return [Reshape(x=s.input(0), out=s.out, loc=s.loc)]
 
@@ -259,6 +272,7 @@ IMPORTERS: Mapping[str, Importer] = {
     "RESHAPE": Importer(_reshape, "reshape"),
     "RESIZE_BILINEAR": Importer(_resize(ResizeBilinear), "resize_bilinear"),
     "RESIZE_NEAREST_NEIGHBOR": Importer(_resize(ResizeNearest), "resize_nearest"),
+    "SLICE": Importer(_slice, "slice"),
     "SOFTMAX": Importer(_softmax, "softmax"),
     "SQUEEZE": Importer(_reshape, "reshape"),
     "SUB": Importer(_binary(Sub), "sub"),
