@@ -27,6 +27,7 @@ from qgen.ir.ops.quantize import Quantize
 from qgen.ir.ops.reshape import Reshape
 from qgen.ir.ops.resize_bilinear import ResizeBilinear
 from qgen.ir.ops.resize_nearest import ResizeNearest
+from qgen.ir.ops.slice import Slice
 from qgen.ir.ops.softmax import Softmax
 from qgen.ir.types import Activation, DType, QParams, Tensor, TensorType
 from qgen.ir.verify import Stage, verify
@@ -81,6 +82,11 @@ def pool(**changes: Any) -> MaxPool2D:
 
 def resize(**changes: Any) -> ResizeNearest:
     return ResizeNearest(**({"x": X, "out": t("y", 1, 8, 8, 3)} | changes))
+
+
+def part(**changes: Any) -> Slice:
+    fields: dict[str, Any] = {"x": X, "begin": (0, 1, 0, 0), "out": t("y", 1, 2, 4, 3)}
+    return Slice(**(fields | changes))
 
 
 def clamp(x: Tensor = X, out: Tensor = IMAGE, **fields: Any) -> Clamp:
@@ -257,6 +263,14 @@ BAD: list[tuple[str, Callable[[], object]]] = [
         ),
     ),
     # data movement
+    (
+        "slice 'y': input and output must have the same type and quantization",
+        lambda: part(out=t("y", 1, 4, 4, 3, quant=q(0.25))),
+    ),
+    (
+        r"\[1, 2, 4, 3\] from \[0, 3, 0, 0\] on does not lie inside \[1, 4, 4, 3\]",
+        lambda: part(begin=(0, 3, 0, 0)),
+    ),
     ("concat 'y': needs at least one operand", lambda: Concat(x=(), axis=0, out=IMAGE)),
     (r"axis 4 does not exist in \[1, 4, 4, 3\]", lambda: Concat(x=(X,), axis=4, out=IMAGE)),
     (
